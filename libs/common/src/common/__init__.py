@@ -1,0 +1,1 @@
+"""What the services share: contracts, the bus, the work loop, catalog tables, storage."""

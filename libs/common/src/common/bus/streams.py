@@ -1,0 +1,94 @@
+"""Making the streams, and waiting until they are there. Only the console makes them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from common.bus.connection import Bus
+from common.contracts.jobs import JOBS_BUCKET
+from common.contracts.streams import STREAMS, StreamSpec
+
+JOBS_STREAM = f"KV_{JOBS_BUCKET}"
+
+_JOBS = StreamSpec(
+    name=JOBS_STREAM,
+    subjects=(f"$KV.{JOBS_BUCKET}.>",),
+    description="The job state: one entry that all workers follow.",
+    discard="new",
+    max_msgs_per_subject=1,
+    allow_direct=True,
+)
+
+
+async def ensure_streams(bus: Bus) -> None:
+    """Create the streams that are missing and bring the settings of the others up to date."""
+    for spec in (*STREAMS, _JOBS):
+        config = _config(spec)
+        try:
+            info = await bus.js.stream_info(spec.name)
+        except NotFoundError:
+            await bus.js.add_stream(config)
+            continue
+        if _differs(info.config, config):
+            await bus.js.update_stream(config)
+
+
+async def wait_for_streams(bus: Bus, stop: asyncio.Event) -> bool:
+    """Wait until every stream exists; False when ``stop`` came first."""
+    missing = {spec.name for spec in (*STREAMS, _JOBS)}
+    while not stop.is_set():
+        for name in tuple(missing):
+            try:
+                await bus.js.stream_info(name)
+            except (NotFoundError, TimeoutError):
+                break
+            missing.discard(name)
+        if not missing:
+            return True
+        try:
+            await asyncio.wait_for(stop.wait(), 0.25)
+        except TimeoutError:
+            continue
+    return False
+
+
+def _config(spec: StreamSpec) -> StreamConfig:
+    return StreamConfig(
+        name=spec.name,
+        subjects=list(spec.subjects),
+        description=spec.description,
+        retention=RetentionPolicy.WORK_QUEUE if spec.retention == "workqueue" else RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW if spec.discard == "new" else DiscardPolicy.OLD,
+        discard_new_per_subject=spec.discard_new_per_subject,
+        max_msgs_per_subject=spec.max_msgs_per_subject,
+        max_msgs=spec.max_msgs,
+        max_bytes=spec.max_bytes,
+        max_age=spec.max_age,
+        duplicate_window=spec.duplicate_window,
+        allow_direct=spec.allow_direct,
+        deny_purge=spec.deny_purge,
+        # KV clients of other languages expect these two on a bucket.
+        allow_rollup_hdrs=spec.name == JOBS_STREAM,
+        deny_delete=spec.name == JOBS_STREAM,
+        storage=StorageType.FILE,
+    )
+
+
+_COMPARED = (
+    "subjects",
+    "description",
+    "discard_new_per_subject",
+    "max_msgs_per_subject",
+    "max_msgs",
+    "max_bytes",
+    "max_age",
+    "duplicate_window",
+    "allow_direct",
+)
+
+
+def _differs(current: StreamConfig, wanted: StreamConfig) -> bool:
+    return any((getattr(current, key) or 0) != (getattr(wanted, key) or 0) for key in _COMPARED)

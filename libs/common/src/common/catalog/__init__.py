@@ -1,0 +1,1 @@
+"""Identity of catalog things, and the tables of the catalog database."""

@@ -1,0 +1,1 @@
+"""Every message on the bus, defined once. This package imports only pydantic."""

@@ -1,0 +1,61 @@
+"""The job state: one small KV entry that all workers follow and only the console writes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from .envelope import Message
+from .names import Id, ImportMode, JobState, JobType, Stage, Token
+
+JOBS_BUCKET = "JOBS"
+JOBS_KEY = "active"
+
+
+class Lane(Message):
+    """A durable consumer of WORK: one per job, stage and source (or backend)."""
+
+    stage: Stage
+    name: Token = Field(description="source or backend; job for plan items")
+    consumer: Token
+    filter: str
+
+
+class ActiveJob(Message):
+    """A job that has not ended."""
+
+    job_id: Id
+    job_type: JobType
+    state: JobState
+    stages: tuple[Stage, ...]
+    sources: tuple[Token, ...]
+    download_sources: tuple[Token, ...] = Field(default=(), description="only these give files; empty: all")
+    playlist_scope: tuple[Id, ...] = Field(default=(), description="only these playlists; empty: all")
+    upload_backend: Token | None = None
+    import_mode: ImportMode | None = None
+    priority: int = Field(default=0, description="higher is served more often")
+    lanes: tuple[Lane, ...] = ()
+
+    @property
+    def takes_items(self) -> bool:
+        return self.state is JobState.RUNNING
+
+
+class JobsState(Message):
+    """All jobs that have not ended. ``revision`` grows with every change."""
+
+    TYPE: ClassVar[str] = "jobs.active"
+
+    revision: int = 0
+    last_job_id: Id = 0
+    jobs: tuple[ActiveJob, ...] = ()
+
+    def job(self, job_id: int) -> ActiveJob | None:
+        return next((job for job in self.jobs if job.job_id == job_id), None)
+
+
+def lane(job_id: int, stage: Stage, name: str, *, item_type: str) -> Lane:
+    """The consumer that serves ``name`` in one stage of a job."""
+    filter = f"{item_type}.{job_id}.>" if stage is Stage.PLAN else f"{item_type}.{job_id}.{name}.>"
+    return Lane(stage=stage, name=name, consumer=f"j{job_id}-{stage}-{name}", filter=filter)

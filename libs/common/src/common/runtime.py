@@ -1,0 +1,288 @@
+"""A service process: settings, bus, tasks, health, heartbeats, and an end within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import Any
+
+import nats.errors
+import nats.micro
+import uvloop
+from nats.micro.request import Request
+from prometheus_client import Gauge
+
+from common.bus.connection import Bus
+from common.bus.jobs import JobsFollower
+from common.bus.streams import wait_for_streams
+from common.contracts.envelope import now
+from common.contracts.status import Heartbeat, Reason
+from common.errors import BusUnavailable, ConfigurationError, MusicCloudError
+from common.settings import S, Settings, load
+from common.telemetry import configure_logging, get_logger
+from common.web import HttpServer, health_app
+from common.work import WorkLoop
+
+STOP_PATIENCE = 3.0
+"""Seconds from SIGTERM to the end of the process, whatever its tasks do."""
+_MIN_BEAT = 0.1
+"""Seconds between two heartbeats at least: changes are told at once, but not ten thousand times."""
+
+Build = Callable[["Runtime"], Awaitable[None]]
+
+
+class Runtime:
+    """What a service's bootstrap builds upon."""
+
+    def __init__(self, *, name: str, settings: Settings, bus: Bus, instance: str) -> None:
+        self.name = name
+        self.settings = settings
+        self.bus = bus
+        self.instance = instance
+        self.jobs = JobsFollower(bus)
+        self.stop = asyncio.Event()
+        self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._servers: list[HttpServer] = []
+        self._checks: dict[str, Callable[[], Reason | None]] = {}
+        self._details: dict[str, Callable[[], Any]] = {}
+        self._loops: list[WorkLoop] = []
+        self._closers: list[Callable[[], Awaitable[None] | None]] = []
+        self._started_at = now()
+        self._changed = asyncio.Event()
+
+    def add_task(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a coroutine until the service stops. If it raises, the process ends and says why."""
+        self._tasks.append((name, run))
+
+    def add_work(self, loop: WorkLoop) -> None:
+        """Run a work loop; what it has in hand and on hold goes into the heartbeats."""
+        loop.on_change = self.changed
+        self._loops.append(loop)
+
+        async def work() -> None:
+            await self.jobs.start()
+            await loop.run(self.stop)
+
+        self.add_task("work", work)
+
+    def add_check(self, name: str, check: Callable[[], Reason | None]) -> None:
+        """A reason why the service cannot work now, or None. Cheap; asked at every heartbeat."""
+        self._checks[name] = check
+
+    def add_detail(self, name: str, value: Callable[[], Any]) -> None:
+        """A JSON value for the heartbeats and ``/readyz``. Never a secret or a path."""
+        self._details[name] = value
+
+    def serve_http(self, app: Any, *, host: str, port: int) -> HttpServer:
+        """Serve an ASGI application; the address is taken now, so that a busy port ends the start."""
+        server = HttpServer(app, host=host, port=port)
+        self._servers.append(server)
+        return server
+
+    def on_stop(self, close: Callable[[], Awaitable[None] | None]) -> None:
+        """Call ``close`` when everything has stopped, last added first."""
+        self._closers.append(close)
+
+    def changed(self) -> None:
+        """Send a heartbeat soon: something that others wait for has changed."""
+        self._changed.set()
+
+    def problems(self) -> tuple[Reason, ...]:
+        """Why the service cannot work now."""
+        found = [reason for check in self._checks.values() if (reason := check()) is not None]
+        if not self.bus.nc.is_connected:
+            found.append(Reason(code="bus-unavailable", message="The bus is away; waiting for it."))
+        return tuple(found)
+
+    def detail(self) -> dict[str, Any]:
+        """What the service says of itself."""
+        return {name: value() for name, value in self._details.items()}
+
+    def heartbeat(self) -> Heartbeat:
+        """The service as it is now."""
+        problems = self.problems()
+        return Heartbeat(
+            service=self.name,
+            instance=self.instance,
+            started_at=self._started_at,
+            ready=not problems,
+            problems=problems,
+            jobs_revision=self.jobs.state.revision,
+            concurrency=sum(loop.concurrency for loop in self._loops),
+            items=tuple(item for loop in self._loops for item in loop.items),
+            holds=tuple(hold for loop in self._loops for hold in loop.holds),
+            bytes_total=sum(loop.bytes_total for loop in self._loops),
+            detail=self.detail(),
+        )
+
+    async def run(self) -> None:
+        """Run everything until a signal or the first failure. Raises that failure."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        health = HttpServer(
+            health_app(problems=self.problems, detail=self.detail, name=self.name),
+            host=self.settings.health_host,
+            port=self.settings.health_port,
+        )
+        self._servers.append(health)
+        self.add_detail("health_port", lambda: health.port)
+        await self._register()
+        await self.jobs.start()
+        jobs: list[asyncio.Task[None]] = [
+            asyncio.create_task(_named(name, run), name=name) for name, run in self._tasks
+        ]
+        jobs += [asyncio.create_task(server.run(self.stop), name="http") for server in self._servers]
+        jobs.append(asyncio.create_task(self._beat(), name="heartbeat"))
+        stopped = asyncio.create_task(self.stop.wait())
+        get_logger().info("started", ports=[server.port for server in self._servers])
+        try:
+            pending: set[asyncio.Task[Any]] = {stopped, *jobs}
+            while not self.stop.is_set():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            self.stop.set()
+            stopped.cancel()
+            await asyncio.wait(jobs, timeout=STOP_PATIENCE)
+            for task in jobs:
+                task.cancel()
+            await asyncio.wait(jobs, timeout=0.5)
+
+    async def close(self) -> None:
+        """Close what was opened, last first, and the bus."""
+        for closer in reversed(self._closers):
+            result = closer()
+            if result is not None:
+                await result
+        await self.bus.close()
+
+    async def _beat(self) -> None:
+        while not self.stop.is_set():
+            self._changed.clear()
+            beat = self.heartbeat()
+            _READY.set(1 if beat.ready else 0)
+            if self.bus.nc.is_connected:
+                with contextlib.suppress(nats.errors.Error):
+                    await self.bus.send(beat.subject, beat, id=secrets.token_hex(8))
+            await asyncio.sleep(_MIN_BEAT)
+            waits = [asyncio.create_task(self._changed.wait()), asyncio.create_task(self.stop.wait())]
+            await asyncio.wait(
+                waits, timeout=self.settings.heartbeat_seconds - _MIN_BEAT, return_when=asyncio.FIRST_COMPLETED
+            )
+            for wait in waits:
+                wait.cancel()
+
+    async def _register(self) -> None:
+        """Show up in ``nats micro ls``."""
+        service = await nats.micro.add_service(
+            self.bus.nc,
+            name=self.name,
+            version=_version(self.name),
+            description=f"Music Cloud {self.name}",
+            metadata={"instance": self.instance},
+        )
+
+        async def answer(request: Request) -> None:
+            await request.respond(self.heartbeat().model_dump_json().encode())
+
+        await service.add_endpoint(name="state", handler=answer, subject=f"svc.{self.name}.{self.instance}.state")
+
+
+_READY = Gauge("music_cloud_ready", "1 when the service can work")
+
+
+def run_service(name: str, model: type[S], build: Callable[[Runtime], Awaitable[None]]) -> None:
+    """The main function of a service: never returns; exit status 0 after a signal, else non-zero.
+
+    A configuration that cannot work ends it with status 2 and one sentence, any other expected
+    error with 1.
+    """
+    try:
+        settings = load(model)
+        instance = instance_name(settings)
+        configure_logging(level=settings.log_level, format=settings.log_format, service=name, instance=instance)
+        uvloop.run(_main(name, settings, instance, build))
+    except ConfigurationError as error:
+        _end(name, error.message, 2)
+    except MusicCloudError as error:
+        _end(name, error.message, 1)
+    except KeyboardInterrupt:
+        _leave(0)
+    except Exception:
+        traceback.print_exc()
+        _end(name, "ended by an error that should not happen; the lines above say where", 1)
+    _leave(0)
+
+
+async def _main(name: str, settings: Settings, instance: str, build: Build) -> None:
+    bus = await _connect(settings, name, instance)
+    runtime = Runtime(name=name, settings=settings, bus=bus, instance=instance)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.stop.set)
+    try:
+        if name != "console" and not await wait_for_streams(bus, runtime.stop):
+            return
+        await build(runtime)
+        await runtime.run()
+    finally:
+        await runtime.close()
+
+
+async def _connect(settings: Settings, name: str, instance: str) -> Bus:
+    """The bus may start after us: wait for it, and say so."""
+    said = False
+    while True:
+        try:
+            return await Bus.connect(settings, service=name, instance=instance)
+        except BusUnavailable as error:
+            if not said:
+                get_logger().warning("waiting for the bus", reason=error.message)
+                said = True
+            await asyncio.sleep(0.25)
+
+
+def instance_name(settings: Settings) -> str:
+    """This copy's name, fit for a subject."""
+    raw = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
+    return re.sub(r"[^a-z0-9_-]+", "-", raw.lower()).strip("-")[:48] or "unnamed"
+
+
+async def _named(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await run()
+    except MusicCloudError:
+        raise
+    except Exception:
+        get_logger().error("task failed", task=name)
+        raise
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(f"music-cloud-{name}")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def _end(name: str, sentence: str, status: int) -> None:
+    print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """End now: a thread that still waits for a slow server must not keep the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,90 @@
+"""What follows from an error: try again, park, or hold the lane. Pure, so that it can be read and tested."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from common.contracts.status import ItemStatus, Reason
+from common.errors import BusUnavailable, DependencyDown, MusicCloudError, PermanentError, TransientError
+
+MAX_DELAY = 600.0
+"""Seconds; a source that is down for hours is asked six times an hour."""
+MAX_INTERRUPTIONS = 10
+"""An item during which the worker died so often is the likely cause; it is parked."""
+MAX_HOLD = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Again after ``delay`` seconds; ``counts``: it used up a try."""
+
+    delay: float
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Park:
+    """Not again by itself. ``permanent``: further tries would not change it."""
+
+    reason: Reason
+    permanent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldLane:
+    """The whole lane waits ``seconds``; the item keeps its tries."""
+
+    seconds: float
+    reason: Reason
+
+
+Decision = Retry | Park | HoldLane
+
+
+def after_error(error: BaseException, *, tries: int, max_tries: int, base_delay: float) -> Decision:
+    """``tries`` counts those before this one."""
+    if isinstance(error, DependencyDown):
+        return HoldLane(seconds=error.retry_after, reason=error.reason)
+    if isinstance(error, BusUnavailable):
+        return HoldLane(seconds=1.0, reason=error.reason)
+    if isinstance(error, PermanentError):
+        return Park(reason=error.reason, permanent=True)
+    expected = isinstance(error, MusicCloudError)
+    reason = error.reason if isinstance(error, MusicCloudError) else _bug(error)
+    if tries + 1 >= max_tries:
+        used_up = f"{reason.message} (tried {tries + 1} times)"
+        return Park(reason=Reason(code=reason.code, message=used_up))
+    asked = error.retry_after if expected and isinstance(error, TransientError) else None
+    return Retry(delay=retry_delay(tries, base_delay=base_delay, asked=asked), reason=reason)
+
+
+def retry_delay(tries: int, *, base_delay: float, asked: float | None) -> float:
+    """Seconds until the next try: doubled each time, spread by a quarter, never less than asked for."""
+    delay = min(MAX_DELAY, base_delay * 2.0**tries) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
+    return max(delay, asked or 0.0)
+
+
+def hold_delay(asked: float, *, holds_in_a_row: int) -> float:
+    """Seconds until a lane on hold is tried again; grows while the dependency stays down."""
+    return min(max(MAX_HOLD, asked), asked * 2.0 ** max(0, holds_in_a_row - 1))
+
+
+def after_interruption(status: ItemStatus) -> Park | None:
+    """Park an item during which workers keep dying."""
+    if status.interruptions < MAX_INTERRUPTIONS:
+        return None
+    return Park(
+        reason=Reason(
+            code="keeps-interrupting",
+            message=f"The worker ended {status.interruptions} times during this item; its log says more. "
+            "Retry it by hand when the cause is mended.",
+        )
+    )
+
+
+def _bug(error: BaseException) -> Reason:
+    return Reason(
+        code="internal-error",
+        message=f"An error that should not happen ({type(error).__name__}); the log of the worker has the details.",
+    )

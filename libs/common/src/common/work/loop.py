@@ -1,0 +1,207 @@
+"""The work loop: take an item, look at the gate, do it, say so, ack. All stages share it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from common.bus.connection import Bus
+from common.bus.jobs import JobsFollower
+from common.contracts.envelope import now
+from common.contracts.names import Stage
+from common.contracts.status import CurrentItem, Hold
+from common.errors import BusUnavailable
+from common.settings import Settings
+from common.telemetry import get_logger
+from common.work.attempt import Attempt, Untried
+from common.work.context import Handler, ItemContext
+from common.work.decide import HoldLane, hold_delay
+from common.work.journal import Journal
+from common.work.planner import Planner
+from common.work.pull import Delivery, LaneGone, Puller
+from common.work.turns import LaneState, Turns
+
+_IDLE_WAIT = 0.5
+"""Seconds an idle slot waits on one lane before it looks at the others: resume is felt within a second."""
+_EMPTY_REST = 0.2
+_STOP_PATIENCE = 2.0
+"""Seconds that items in hand have to give themselves back when the process ends."""
+
+
+class WorkLoop:
+    """Serves the lanes of the stages that it has handlers for, ``concurrency`` items at a time."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        jobs: JobsFollower,
+        handlers: Mapping[Stage, Handler],
+        settings: Settings,
+        concurrency: int = 4,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._jobs = jobs
+        self._handlers = handlers
+        self._settings = settings
+        self.concurrency = concurrency
+        self.on_change: Callable[[], None] = on_change or (lambda: None)
+        service, _, instance = bus.producer.partition(".")
+        self._worker = instance
+        self._journal = Journal(bus=bus, service=service, instance=instance)
+        self._planner = Planner(bus)
+        self._turns = Turns(stages=frozenset(handlers))
+        self._seen_revision = -1
+        self._in_hand: dict[int, ItemContext] = {}
+        self.bytes_total = 0
+        self.items_total = 0
+        self._stop = asyncio.Event()
+
+    @property
+    def items(self) -> tuple[CurrentItem, ...]:
+        """The items in hand."""
+        return tuple(context.current() for context in self._in_hand.values())
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The lanes that are not polled now, and why."""
+        moment, wall = time.monotonic(), now().timestamp()
+        return tuple(
+            Hold(
+                job_id=state.job_id,
+                stage=state.lane.stage,
+                lane=state.lane.name,
+                reason=state.hold,
+                since=_wall(wall - (moment - state.held_since)),
+                until=_wall(wall + state.held_until - moment),
+            )
+            for state in self._turns.held(moment)
+            if state.hold is not None
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop``; items in hand are then given back."""
+        self._stop = stop
+        slots = [asyncio.create_task(self._slot(), name=f"slot-{number}") for number in range(self.concurrency)]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopped, *slots], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()
+        finally:
+            stopped.cancel()
+            for context in self._in_hand.values():
+                context.canceled.set()
+            for slot in slots:
+                slot.cancel()
+            await asyncio.wait(slots, timeout=_STOP_PATIENCE)
+
+    async def _slot(self) -> None:
+        puller = await Puller.open(self._bus)
+        try:
+            while not self._stop.is_set():
+                try:
+                    taken = await self._next(puller)
+                    if taken is not None:
+                        await self._serve(*taken)
+                except BusUnavailable as error:
+                    get_logger().warning("work waits for the bus", reason=error.message)
+                    await asyncio.sleep(1.0)
+        finally:
+            with suppress(nats.errors.Error, TimeoutError):
+                for message in await puller.close():
+                    await Delivery(self._bus, message).nak()
+
+    async def _next(self, puller: Puller) -> tuple[LaneState, Msg] | None:
+        """An item and its lane; None after a short wait without one."""
+        if self._seen_revision != self._jobs.state.revision:
+            self._turns.follow(self._jobs.state)
+            self._seen_revision = self._jobs.state.revision
+        for state in self._turns.order(time.monotonic()):
+            if (message := await self._take(puller, state, wait=0.0)) is not None:
+                return state, message
+        state_or_none = self._turns.idle(time.monotonic())
+        if state_or_none is None:
+            await self._jobs.wait_change(_IDLE_WAIT)
+            return None
+        message = await self._take(puller, state_or_none, wait=_IDLE_WAIT)
+        return (state_or_none, message) if message is not None else None
+
+    async def _take(self, puller: Puller, state: LaneState, *, wait: float) -> Msg | None:
+        state.in_hand += 1
+        message: Msg | None = None
+        try:
+            message = await puller.take(state.lane.consumer, wait=wait)
+        except LaneGone:
+            state.empty_until = time.monotonic() + 1.0
+            await asyncio.sleep(0.1)
+        finally:
+            if message is None:
+                state.in_hand -= 1
+        if message is None:
+            state.empty_until = max(state.empty_until, time.monotonic() + _EMPTY_REST)
+        else:
+            state.empty_until = 0.0
+            self._turns.served(state)
+        return message
+
+    async def _serve(self, state: LaneState, message: Msg) -> None:
+        delivery = Delivery(self._bus, message)
+        attempt = Attempt(
+            bus=self._bus,
+            jobs=self._jobs,
+            journal=self._journal,
+            planner=self._planner,
+            handler=self._handlers[state.lane.stage],
+            stage=state.lane.stage,
+            settings=self._settings,
+            worker=self._worker,
+            on_bytes=self._count_bytes,
+            on_start=self._started,
+            on_end=self._ended,
+        )
+        try:
+            held = await attempt.run(delivery)
+        finally:
+            state.in_hand -= 1
+        self.items_total += 1
+        self._note_hold(state, held)
+
+    def _note_hold(self, state: LaneState, held: HoldLane | Untried | None) -> None:
+        if isinstance(held, Untried):
+            return
+        if held is None:
+            if state.hold is not None:
+                state.hold, state.holds_in_a_row = None, 0
+                self.on_change()
+            return
+        moment = time.monotonic()
+        if state.hold is None:
+            state.held_since = moment
+        if moment >= state.held_until:
+            state.holds_in_a_row += 1
+            state.held_until = moment + hold_delay(held.seconds, holds_in_a_row=state.holds_in_a_row)
+        state.hold = held.reason
+        self.on_change()
+
+    def _started(self, context: ItemContext) -> None:
+        self._in_hand[id(context)] = context
+        self.on_change()
+
+    def _ended(self, context: ItemContext) -> None:
+        self._in_hand.pop(id(context), None)
+        self.on_change()
+
+    def _count_bytes(self, count: int) -> None:
+        self.bytes_total += count
+
+
+def _wall(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, UTC)

@@ -1,0 +1,97 @@
+"""A real nats-server for tests: its own port, store and passwords; it can be killed and restarted."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 15.0
+
+
+def find_server() -> str:
+    """The nats-server of this machine; Debian puts it where a user's PATH does not look."""
+    found = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin:/sbin")
+    if found is None:
+        pytest.skip("nats-server is not installed and could not be: run scripts/setup as root")
+    return found
+
+
+class NatsServer:
+    """One server with JetStream. ``url``, ``user`` and ``password`` are what a client needs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.user = "services"
+        self.password = secrets.token_urlsafe(16)
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that our services read to reach this server."""
+        return {"NATS_URL": self.url, "NATS_USER": self.user, "NATS_PASSWORD": self.password}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, on the port that it had before if it had one, and wait until it listens."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        listen = self.port or -1
+        config = self.directory / "nats.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:{listen}"\n'
+            f'jetstream {{ store_dir: "{self.directory}/store" }}\n'
+            f'authorization {{ users = [ {{ user: "{self.user}", password: "{self.password}" }} ] }}\n'
+            f'ports_file_dir: "{self.directory}"\n'
+        )
+        for old in self.directory.glob("*.ports"):
+            old.unlink()
+        log = (self.directory / "log").open("ab")
+        self._process = subprocess.Popen([find_server(), "-c", str(config)], stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
+            for ports in self.directory.glob("*.ports"):
+                try:
+                    urls = json.loads(ports.read_text())["nats"]
+                except (ValueError, KeyError):
+                    break
+                self.port = int(urls[0].rsplit(":", 1)[1])
+                return
+            time.sleep(0.02)
+        raise AssertionError("nats-server did not start")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Start it again on the same store and port, after :meth:`kill` or :meth:`stop`."""
+        self.start()
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
