@@ -202,23 +202,26 @@ class Runtime:
 _READY = Gauge("music_cloud_ready", "1 when the service can work")
 
 
-def run_service(name: str, model: type[S], build: Callable[[Runtime], Awaitable[None]]) -> None:
+def run_service(name: str, model: type[S], build: Build) -> None:
     """The main function of a service: never returns; exit status 0 after a signal, else non-zero.
 
     A configuration that cannot work ends it with status 2 and one sentence, any other expected
     error with 1.
     """
+    uvloop.run(_guarded(name, model, build))
+
+
+async def _guarded(name: str, model: type[S], build: Build) -> None:
+    """Ends the process from inside the loop: leaving the loop would wait for threads that hang."""
     try:
         settings = load(model)
         instance = instance_name(settings)
         configure_logging(level=settings.log_level, format=settings.log_format, service=name, instance=instance)
-        uvloop.run(_main(name, settings, instance, build))
+        await _main(name, settings, instance, build)
     except ConfigurationError as error:
         _end(name, error.message, 2)
     except MusicCloudError as error:
         _end(name, error.message, 1)
-    except KeyboardInterrupt:
-        _leave(0)
     except Exception:
         traceback.print_exc()
         _end(name, "ended by an error that should not happen; the lines above say where", 1)

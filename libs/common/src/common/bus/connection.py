@@ -62,6 +62,7 @@ class Bus:
         log = get_logger()
         hooks: list[Callable[[], Awaitable[None]]] = []
         refused: list[str] = []
+        nc = Client()
 
         async def on_error(error: Exception) -> None:
             if "authorization" in str(error).lower():
@@ -69,14 +70,14 @@ class Bus:
             log.warning("bus error", error=str(error) or type(error).__name__)
 
         async def on_disconnect() -> None:
-            log.warning("bus disconnected")
+            if not nc.is_closed:
+                log.warning("bus disconnected")
 
         async def on_reconnect() -> None:
             log.info("bus reconnected")
             for hook in hooks:
                 await hook()
 
-        nc = Client()
         try:
             await asyncio.wait_for(
                 nc.connect(

@@ -24,7 +24,7 @@ from common.work.context import Handler, ItemContext
 from common.work.decide import HoldLane, hold_delay
 from common.work.journal import Journal
 from common.work.planner import Planner
-from common.work.pull import Delivery, LaneGone, Puller
+from common.work.pull import Delivery, LaneGone, Puller, consumer_of
 from common.work.turns import LaneState, Turns
 
 _IDLE_WAIT = 0.5
@@ -125,32 +125,36 @@ class WorkLoop:
             self._turns.follow(self._jobs.state)
             self._seen_revision = self._jobs.state.revision
         for state in self._turns.order(time.monotonic()):
-            if (message := await self._take(puller, state, wait=0.0)) is not None:
-                return state, message
-        state_or_none = self._turns.idle(time.monotonic())
-        if state_or_none is None:
+            if (taken := await self._take(puller, state, wait=0.0)) is not None:
+                return taken
+        idle = self._turns.idle(time.monotonic())
+        if idle is None:
             await self._jobs.wait_change(_IDLE_WAIT)
             return None
-        message = await self._take(puller, state_or_none, wait=_IDLE_WAIT)
-        return (state_or_none, message) if message is not None else None
+        return await self._take(puller, idle, wait=_IDLE_WAIT)
 
-    async def _take(self, puller: Puller, state: LaneState, *, wait: float) -> Msg | None:
+    async def _take(self, puller: Puller, state: LaneState, *, wait: float) -> tuple[LaneState, Msg] | None:
+        # It counts as in hand while it is asked for: a lane that recovers gives one item at a time.
         state.in_hand += 1
-        message: Msg | None = None
         try:
             message = await puller.take(state.lane.consumer, wait=wait)
         except LaneGone:
             state.empty_until = time.monotonic() + 1.0
             await asyncio.sleep(0.1)
+            return None
         finally:
-            if message is None:
-                state.in_hand -= 1
+            state.in_hand -= 1
         if message is None:
             state.empty_until = max(state.empty_until, time.monotonic() + _EMPTY_REST)
-        else:
-            state.empty_until = 0.0
-            self._turns.served(state)
-        return message
+            return None
+        of = self._turns.lanes.get(consumer_of(message))
+        if of is None:
+            await Delivery(self._bus, message).nak()
+            return None
+        of.in_hand += 1
+        of.empty_until = 0.0
+        self._turns.served(of)
+        return of, message
 
     async def _serve(self, state: LaneState, message: Msg) -> None:
         delivery = Delivery(self._bus, message)

@@ -15,6 +15,7 @@ from common.contracts.streams import WORK
 
 _NO_WAIT = json.dumps({"batch": 1, "no_wait": True}).encode()
 _ANSWER_PATIENCE = 2.0
+_DISCONNECTED_PAUSE = 0.2
 
 
 class LaneGone(Exception):
@@ -39,8 +40,16 @@ class Puller:
     async def take(self, consumer: str, *, wait: float = 0.0) -> Msg | None:
         """One message of ``consumer``, or None after ``wait`` seconds (0: what is there now).
 
-        Raises :class:`LaneGone`, and nats errors when the connection is closed.
+        A message that an earlier pull brought too late comes first, and may be of another
+        consumer: :func:`consumer_of` tells. Raises :class:`LaneGone`, and nats errors when the
+        connection is closed.
         """
+        if (late := await self._late()) is not None:
+            return late
+        if not self._bus.nc.is_connected:
+            # Pulls sent now would be kept and all be answered at the reconnection.
+            await asyncio.sleep(_DISCONNECTED_PAUSE)
+            return None
         self._count += 1
         reply = f"{self._inbox}.{self._count}"
         request = json.dumps({"batch": 1, "expires": int(wait * 1e9)}).encode() if wait else _NO_WAIT
@@ -63,18 +72,29 @@ class Puller:
                 raise LaneGone(consumer)
             return None
 
-    async def close(self) -> list[Msg]:
-        """Stop; return messages that came too late to be taken, to be given back."""
-        late: list[Msg] = []
+    async def _late(self) -> Msg | None:
         while self._subscription.pending_msgs:
             message = await self._subscription.next_msg(timeout=0.1)
             if not message.headers or "Status" not in message.headers:
-                late.append(message)
+                return message
+        return None
+
+    async def close(self) -> list[Msg]:
+        """Stop; return messages that came too late to be taken, to be given back."""
+        late: list[Msg] = []
+        while (message := await self._late()) is not None:
+            late.append(message)
         try:
             await self._subscription.unsubscribe()
         except (nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
             return late
         return late
+
+
+def consumer_of(message: Msg) -> str:
+    """The consumer that delivered ``message``, from its ack subject of either form."""
+    tokens = message.reply.split(".")
+    return tokens[3] if len(tokens) < 12 else tokens[5]
 
 
 class Delivery:
