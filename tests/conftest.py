@@ -11,6 +11,7 @@ from common.bus.connection import Bus
 from common.bus.streams import ensure_streams
 from common.settings import Settings
 from tests.support.nats import NatsServer
+from tests.support.s3 import s3_bucket, s3_server  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Streams files by expiring signed tokens."""

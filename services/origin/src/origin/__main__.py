@@ -1,0 +1,16 @@
+"""The origin process: streams files by expiring signed tokens."""
+
+from __future__ import annotations
+
+from common.runtime import run_service
+from origin.bootstrap import build
+from origin.settings import OriginSettings
+
+
+def main() -> None:
+    """Run until a signal."""
+    run_service("origin", OriginSettings, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Keeps copies of stored files in S3-compatible object storage."""

@@ -1,0 +1,16 @@
+"""The uploader process: keeps copies of stored files in S3-compatible object storage."""
+
+from __future__ import annotations
+
+from common.runtime import run_service
+from uploader.bootstrap import build
+from uploader.settings import UploaderSettings
+
+
+def main() -> None:
+    """Run until a signal."""
+    run_service("uploader", UploaderSettings, build)
+
+
+if __name__ == "__main__":
+    main()
