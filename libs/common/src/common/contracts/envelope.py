@@ -91,8 +91,8 @@ def decode(payload: bytes, model: type[T]) -> Envelope[T]:
 def _first_problem(payload: bytes, error: ValidationError) -> str:
     try:
         json.loads(payload)
-    except ValueError:
-        return f"not JSON ({len(payload)} bytes)"
+    except (ValueError, RecursionError):
+        return f"not JSON that can be read ({len(payload)} bytes)"
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "message"
     return f"{where}: {first['msg']}"

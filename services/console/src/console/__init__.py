@@ -1,0 +1,1 @@
+"""The operations page: jobs, progress, workers, failures."""

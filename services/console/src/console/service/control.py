@@ -1,0 +1,315 @@
+"""Jobs from their beginning to their end. The ledger's commit is the truth; the bus follows it.
+
+Every step can be done again: after a crash the next start finds what the ledger says and the bus
+does not, and does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from common.bus.errors import StreamMissing
+from common.contracts.envelope import now
+from common.contracts.names import Command, JobState, JobType
+from common.contracts.work import JobPlan
+from common.errors import BusUnavailable
+from common.telemetry import get_logger
+from console.errors import InvalidRequest, NotFound, Refused, Unavailable
+from console.ports import Items, Job, JobsStore, PendingCommand, Projection, Runs, WorkQueue
+from console.service import ending, retries
+from console.service.completion import Unchanged, is_complete, steps
+from console.service.drafts import active_job, draft_job, lanes_of, planned_stages
+from console.service.fleet import Fleet
+from console.service.lifecycle import after_command, after_recovery, check_retry
+
+_RETRIES = {Command.RETRY_ITEM, Command.FORCE_RETRY_ITEM}
+
+
+class JobControl:
+    """The one place where jobs begin, change and end."""
+
+    def __init__(
+        self,
+        *,
+        runs: Runs,
+        items: Items,
+        queue: WorkQueue,
+        store: JobsStore,
+        projection: Projection,
+        fleet: Fleet,
+        sources: Sequence[str],
+        upload_backend: str | None,
+        config: Callable[[], dict[str, Any]],
+        lease_seconds: float,
+        pause_found: bool,
+        on_change: Callable[[], None],
+    ) -> None:
+        """``config`` gives the settings with their secrets masked; ``pause_found``: RECOVERY=pause."""
+        self._runs = runs
+        self._items = items
+        self._queue = queue
+        self._store = store
+        self._fleet = fleet
+        self._sources = sources
+        self._upload_backend = upload_backend
+        self._config = config
+        self._lease = lease_seconds
+        self._pause_found = pause_found
+        self._on_change = on_change
+        self._lock = asyncio.Lock()
+        self._last_id = 0
+        self._pauses: dict[int, int] = {}
+        self._stuck = Unchanged(seconds=2 * lease_seconds)
+        self._ending = ending.Ending(runs=runs, items=items, queue=queue, projection=projection, lease=lease_seconds)
+
+    async def start(self) -> None:
+        """Bring ledger and bus together, whichever of them lost what."""
+        async with self._lock:
+            await self._recover(pause=self._pause_found)
+
+    async def submit(
+        self,
+        *,
+        job_type: JobType,
+        sources: Sequence[str] = (),
+        download_sources: Sequence[str] = (),
+        playlist_scope: Sequence[int] = (),
+        priority: int = 0,
+    ) -> tuple[Job, bool]:
+        """Make a job; the job, and whether it was running already.
+
+        Raises the errors of :func:`draft_job`, and Unavailable while the bus is away.
+        """
+        draft = draft_job(
+            job_type=job_type,
+            sources=sources,
+            download_sources=download_sources,
+            playlist_scope=playlist_scope,
+            priority=priority,
+            known_sources=self._sources,
+            upload_backend=self._upload_backend,
+        )
+        if not self._queue.connected:
+            raise Unavailable("The bus is away, so no job can begin. Try again in a moment.", code="bus-unavailable")
+        async with self._lock:
+            for other in await asyncio.to_thread(self._runs.unended):
+                if other.draft.same_work(draft):
+                    return other, True
+            job = await asyncio.to_thread(
+                self._runs.create,
+                draft,
+                after=self._last_id,
+                trace=secrets.token_hex(8),
+                config=self._config(),
+                at=now(),
+            )
+            self._last_id = max(self._last_id, job.job_id)
+            try:
+                await self._begin(job)
+            except BusUnavailable as error:
+                get_logger().warning("the job begins when the bus answers", job=job.job_id, reason=error.message)
+        self._on_change()
+        return await self._job(job.job_id), False
+
+    async def command(self, job_id: int, command: Command, item_id: int | None = None) -> Job:
+        """Carry out a command. Raises NotFound, InvalidRequest or Refused."""
+        if command in _RETRIES and item_id is None:
+            raise InvalidRequest(f"{command} needs target_item_id, the number of the item.", code="item-missing")
+        async with self._lock:
+            job = await self._job(job_id)
+            words = f"{command} asked for"
+            if command in _RETRIES and item_id is not None:
+                item = await asyncio.to_thread(self._items.get, job_id, item_id)
+                if item is None:
+                    raise NotFound(f"Job {job_id} has no item {item_id}.", code="no-such-item")
+                force = command is Command.FORCE_RETRY_ITEM
+                check_retry(item.status.state, force=force)
+                retries.prepare(job, item, force=force)
+                words = f"{command} of {item.status.title!r} asked for"
+            state = after_command(job.state, command)
+            command_id = await asyncio.to_thread(
+                self._runs.set_state, job_id, state, at=now(), event=words, command=(command, item_id)
+            )
+            assert command_id is not None
+            try:
+                await self._carry_out(
+                    PendingCommand(command_id=command_id, job_id=job_id, command=command, item_id=item_id)
+                )
+            except BusUnavailable as error:
+                get_logger().warning("the command waits for the bus", command=str(command), reason=error.message)
+        self._on_change()
+        return await self._job(job_id)
+
+    async def tick(self) -> None:
+        """Do what is due: unfinished commands, begun jobs, pauses, completions, clearing up."""
+        async with self._lock:
+            for command in await asyncio.to_thread(self._runs.pending_commands):
+                await self._carry_out(command)
+            for job in await asyncio.to_thread(self._runs.unended):
+                if not job.planned:
+                    await self._begin(job)
+                elif job.state is JobState.PAUSE_REQUESTED and await self._pause_confirmed(job):
+                    await self._enter(job, JobState.PAUSED, "no worker holds an item of this job")
+                elif job.state in {JobState.RUNNING, JobState.PAUSE_REQUESTED}:
+                    await self._complete(job)
+            for job in await asyncio.to_thread(self._runs.unclosed):
+                await self._sync()
+                await self._ending.close(job)
+            for job in await asyncio.to_thread(self._runs.unswept, ended_before=now() - timedelta(seconds=self._lease)):
+                await self._ending.sweep(job)
+
+    async def run(self, stop: asyncio.Event, *, poke: asyncio.Event, interval: float = 1.0) -> None:
+        """Tick every ``interval`` seconds, and soon after ``poke``, until ``stop``."""
+        said = ""
+        while not stop.is_set():
+            try:
+                await self.tick()
+                said = ""
+            except StreamMissing:
+                get_logger().warning("the bus lost its streams; they are made again")
+                await self._made_anew()
+            except BusUnavailable as error:
+                if error.message != said:
+                    get_logger().warning("job control waits for the bus", reason=error.message)
+                said = error.message
+            await _first_of(stop, poke, timeout=interval)
+            poke.clear()
+
+    async def _made_anew(self) -> None:
+        try:
+            async with self._lock:
+                await self._recover(pause=False)
+        except BusUnavailable as error:
+            get_logger().warning("job control waits for the bus", reason=error.message)
+
+    async def _recover(self, *, pause: bool) -> None:
+        await self._queue.ensure_streams()
+        state = await self._store.read()
+        for active in state.jobs:
+            if await asyncio.to_thread(self._runs.get, active.job_id) is None:
+                get_logger().warning("a job was found on the bus that the ledger does not know", job=active.job_id)
+                await asyncio.to_thread(
+                    self._runs.adopt, active, trace=secrets.token_hex(8), config=self._config(), at=now()
+                )
+        self._last_id = max(state.last_job_id, await asyncio.to_thread(self._runs.last_id))
+        for job in await asyncio.to_thread(self._runs.unended):
+            wanted = after_recovery(job.state, pause=pause)
+            if wanted is not job.state:
+                await asyncio.to_thread(
+                    self._runs.set_state,
+                    job.job_id,
+                    wanted,
+                    at=now(),
+                    event="found running at the start; RECOVERY=pause",
+                )
+            if job.planned and state.job(job.job_id) is None:
+                # The bus forgot the job, so its plan may be gone with it.
+                await asyncio.to_thread(self._runs.mark, job.job_id, planned=False)
+            for lane in lanes_of(job.job_id, job.draft):
+                await self._queue.ensure_lane(lane)
+        await self._sync()
+
+    async def _begin(self, job: Job) -> None:
+        for lane in lanes_of(job.job_id, job.draft):
+            await self._queue.ensure_lane(lane)
+        if job.state is JobState.QUEUED:
+            await self._enter(job, JobState.RUNNING, "begun")
+        else:
+            await self._sync()
+        plans = [JobPlan(job_id=job.job_id, stage=stage) for stage in planned_stages(job.draft)]
+        await self._queue.plan(plans, cause=f"job:{job.job_id}:plan", job_id=job.job_id, trace=job.trace)
+        await asyncio.to_thread(self._runs.mark, job.job_id, planned=True)
+
+    async def _carry_out(self, pending: PendingCommand) -> None:
+        job = await self._job(pending.job_id)
+        await self._sync()
+        if pending.command is Command.CANCEL:
+            await self._ending.close(job)
+        elif pending.command in _RETRIES and pending.item_id is not None:
+            for lane in lanes_of(job.job_id, job.draft):
+                await self._queue.ensure_lane(lane)
+            item = await asyncio.to_thread(self._items.get, job.job_id, pending.item_id)
+            force = pending.command is Command.FORCE_RETRY_ITEM
+            try:
+                if item is not None:
+                    await retries.ask_again(
+                        self._queue, job, item, force=force, cause=f"command:{job.trace}:{pending.command_id}"
+                    )
+            except Refused as refused:
+                # It could be done when it was accepted; what is gone since is not waited for.
+                get_logger().warning("a retry cannot be done any more", job=job.job_id, reason=refused.message)
+        await asyncio.to_thread(self._runs.applied, pending.command_id, at=now())
+
+    async def _complete(self, job: Job) -> None:
+        """See which stages are complete, reading consumers in the order of the flow; end the job when all are."""
+        counts = await asyncio.to_thread(self._items.counts, job.job_id)
+        complete = True
+        for step in steps(active_job(job.job_id, job.state, job.draft)):
+            if complete:
+                uploader = await self._queue.read_uploader() if step.follows_uploader else None
+                readings = [await self._queue.read_lane(lane) for lane in step.lanes]
+                for lane, reading in zip(step.lanes, readings, strict=True):
+                    if reading is None:
+                        await self._queue.ensure_lane(lane)
+                complete = is_complete(step, uploader=uploader, lanes=readings) or (
+                    (not step.follows_uploader or (uploader is not None and uploader.empty))
+                    and self._stuck.lasts((job.job_id, step.stage), tuple(readings), at=time.monotonic())
+                    and await self._ending.all_ended(job)
+                )
+            begun = complete or bool(counts.get(step.stage))
+            stands = JobState.COMPLETED if complete else JobState.RUNNING if begun else JobState.QUEUED
+            if job.stage_states.get(step.stage) is not stands:
+                await asyncio.to_thread(self._runs.set_stage, job.job_id, step.stage, stands, at=now())
+        if complete and (final := await self._ending.decide(job)) is not None:
+            await self._enter(job, final, "every stage is complete")
+            await self._ending.close(job)
+
+    async def _pause_confirmed(self, job: Job) -> bool:
+        """Whether nothing of the job runs and nothing of it will start.
+
+        Either every worker has said so, or no item of it is out: what is delivered after the job
+        state was written meets the gate.
+        """
+        revision = self._pauses.get(job.job_id)
+        if revision is None:
+            await self._sync()
+            revision = self._pauses[job.job_id]
+        if not self._fleet.not_confirmed(job.job_id, revision, at=time.monotonic(), lease=self._lease):
+            return True
+        readings = [await self._queue.read_lane(lane) for lane in lanes_of(job.job_id, job.draft)]
+        return all(reading is not None and reading.unacked == 0 for reading in readings)
+
+    async def _enter(self, job: Job, state: JobState, words: str) -> None:
+        await asyncio.to_thread(self._runs.set_state, job.job_id, state, at=now(), event=words)
+        get_logger().info("job", job=job.job_id, state=str(state))
+        await self._sync()
+        self._on_change()
+
+    async def _sync(self) -> None:
+        """Make the job state on the bus what the ledger says."""
+        jobs = [job for job in await asyncio.to_thread(self._runs.unended) if job.state is not JobState.QUEUED]
+        written = await self._store.write(
+            [active_job(job.job_id, job.state, job.draft) for job in jobs], last_job_id=self._last_id
+        )
+        asked = {job.job_id for job in jobs if job.state is JobState.PAUSE_REQUESTED}
+        self._pauses = {job_id: self._pauses.get(job_id, written.revision) for job_id in asked}
+
+    async def _job(self, job_id: int) -> Job:
+        job = await asyncio.to_thread(self._runs.get, job_id)
+        if job is None:
+            raise NotFound(f"There is no job {job_id}.", code="no-such-job")
+        return job
+
+
+async def _first_of(*events: asyncio.Event, timeout: float) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

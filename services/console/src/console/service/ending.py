@@ -1,0 +1,95 @@
+"""How jobs end: the last look at their items, clearing up at once, and again after one lease."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+
+from common.contracts.names import JobState
+from common.telemetry import get_logger
+from console.errors import Refused
+from console.ports import Item, Items, Job, Projection, Runs, WorkQueue
+from console.service import retries
+from console.service.drafts import lanes_of
+from console.service.lifecycle import final_state
+
+_PAGE = 500
+_MENDS = 3
+"""Times that an item which vanished from the queue is put back before it counts as failed."""
+_PROJECTION_PATIENCE = 1.0
+"""Seconds; past it the next tick looks again."""
+
+
+class Ending:
+    """Ends jobs. Every step may be repeated."""
+
+    def __init__(self, *, runs: Runs, items: Items, queue: WorkQueue, projection: Projection, lease: float) -> None:
+        """``lease``: seconds after which no worker can hold an item of an ended job."""
+        self._runs = runs
+        self._items = items
+        self._queue = queue
+        self._projection = projection
+        self._lease = lease
+        self._mended: Counter[str] = Counter()
+
+    async def decide(self, job: Job) -> JobState | None:
+        """The state in which a job with nothing left to do ends; None: not yet.
+
+        Called when all its consumers were empty. The counts are right once everything told before
+        that has been read. An item that has not ended although no consumer has it was lost between
+        its status and the queue (a planner or a server died there): it is put back.
+        """
+        if not await self._caught_up():
+            return None
+        left = await asyncio.to_thread(self._items.unended, job.job_id, after=0, limit=_PAGE)
+        if left:
+            await asyncio.gather(*(self._mend(job, item) for item in left))
+            return None
+        return final_state(await asyncio.to_thread(self._items.counts, job.job_id))
+
+    async def all_ended(self, job: Job) -> bool:
+        """Whether every item that was ever queued has ended, by its own last status."""
+        return await self._caught_up() and not await asyncio.to_thread(
+            self._items.unended, job.job_id, after=0, limit=1
+        )
+
+    async def close(self, job: Job) -> None:
+        """Remove a job's items and consumers; a canceled job's items are told so."""
+        for lane in lanes_of(job.job_id, job.draft):
+            await self._queue.drop_lane(lane)
+        if job.state is JobState.CANCELED and not await self._cancel_items(job):
+            return
+        await asyncio.to_thread(self._runs.mark, job.job_id, closed=True)
+
+    async def sweep(self, job: Job) -> None:
+        """Once more after one lease: what workers or planners put there meanwhile."""
+        for lane in lanes_of(job.job_id, job.draft):
+            await self._queue.purge_lane(lane)
+        if job.state is JobState.CANCELED and not await self._cancel_items(job):
+            return
+        await asyncio.to_thread(self._runs.mark, job.job_id, swept=True)
+
+    async def _cancel_items(self, job: Job) -> bool:
+        if not await self._caught_up():
+            return False
+        after, cause = 0, f"job:{job.job_id}:canceled:{secrets.token_hex(4)}"
+        while page := await asyncio.to_thread(self._items.unended, job.job_id, after=after, limit=_PAGE):
+            await self._queue.tell([retries.canceled(item.status) for item in page], cause=cause, trace=job.trace)
+            after = page[-1].item_id
+        return True
+
+    async def _caught_up(self) -> bool:
+        return await self._projection.wait_for(await self._queue.status_end(), _PROJECTION_PATIENCE)
+
+    async def _mend(self, job: Job, item: Item) -> None:
+        self._mended[item.subject] += 1
+        cause = f"mend:{secrets.token_hex(8)}"
+        get_logger().warning("an item left the queue without an answer", job=job.job_id, item=item.status.title)
+        try:
+            if self._mended[item.subject] <= _MENDS:
+                await retries.ask_again(self._queue, job, item, force=False, cause=cause)
+                return
+        except Refused as refused:
+            get_logger().warning("it cannot be put back", reason=refused.message)
+        await self._queue.tell([retries.lost(item.status)], cause=cause, trace=job.trace)

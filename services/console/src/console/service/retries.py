@@ -1,0 +1,82 @@
+"""Asking for an item again, from what its last status keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from common.contracts.envelope import now
+from common.contracts.jobs import Lane
+from common.contracts.names import ItemState
+from common.contracts.status import ItemStatus, Reason
+from common.contracts.work import ITEM_OF_STAGE, WorkItem
+from console.errors import Refused
+from console.ports import Item, Job, WorkQueue
+from console.service.drafts import lanes_of
+
+
+def request_of(status: ItemStatus, *, force: bool) -> WorkItem:
+    """The work item that ``status`` tells of. Raises Refused when its request is not kept or not readable."""
+    changes: dict[str, Any] = {"force": True} if force else {}
+    model = ITEM_OF_STAGE[status.stage]
+    try:
+        item = model.model_validate({**status.request, **{k: v for k, v in changes.items() if k in model.model_fields}})
+    except ValidationError:
+        raise Refused("What this item asked for is not known any more; start a new job.", code="request-lost") from None
+    if item.status_subject != status.subject:
+        raise Refused("What is kept of this item belongs to another one; start a new job.", code="request-lost")
+    return item
+
+
+def fresh(status: ItemStatus) -> ItemStatus:
+    """The status of an item that waits as if it had never been tried."""
+    return status.model_copy(
+        update={
+            "state": ItemState.QUEUED,
+            "tries": 0,
+            "interruptions": 0,
+            "permanent": False,
+            "worker": None,
+            "reason": None,
+            "next_try_at": None,
+            "queued_at": now(),
+            "started_at": None,
+            "ended_at": None,
+            "result": {},
+        }
+    )
+
+
+def canceled(status: ItemStatus) -> ItemStatus:
+    """The status of an item that was canceled with its job."""
+    reason = Reason(code="canceled", message="The job was canceled.")
+    return status.model_copy(
+        update={"state": ItemState.CANCELED, "reason": reason, "next_try_at": None, "ended_at": now()}
+    )
+
+
+def lost(status: ItemStatus) -> ItemStatus:
+    """The status of an item that vanished from the queue again and again."""
+    reason = Reason(
+        code="item-lost",
+        message="This item left the queue several times without an answer. Retry it when the bus is well.",
+    )
+    return status.model_copy(
+        update={"state": ItemState.FAILED, "reason": reason, "next_try_at": None, "ended_at": now()}
+    )
+
+
+def prepare(job: Job, item: Item, *, force: bool) -> tuple[WorkItem, Lane]:
+    """The work item and its lane. Raises Refused when it cannot be asked for again."""
+    work = request_of(item.status, force=force)
+    for lane in lanes_of(job.job_id, job.draft):
+        if lane.stage is work.STAGE and lane.name == work.lane:
+            return work, lane
+    raise Refused(f"This job does not serve {work.lane!r}; start a new job with that source.", code="no-lane")
+
+
+async def ask_again(queue: WorkQueue, job: Job, item: Item, *, force: bool, cause: str) -> None:
+    """Queue an item anew, shown first. Raises Refused when that cannot be."""
+    work, lane = prepare(job, item, force=force)
+    await queue.ask_again(fresh(item.status), work, lane, cause=cause, trace=job.trace)
