@@ -1,0 +1,31 @@
+"""What the command line and `music-cloud run` read, besides what every service reads."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from common.contracts.names import ImportMode
+from common.settings import Settings
+
+
+class CliSettings(Settings):
+    """Settings of the command line."""
+
+    nats_reader_password: SecretStr | None = Field(
+        default=None, description="password of the account `reader`, which may only read; made at first start"
+    )
+    import_mode: ImportMode | None = Field(
+        default=None,
+        description="how files of LOCAL_MEDIA_IMPORT_PATH enter the library: reference, hardlink, reflink or copy",
+    )
+    web_host: str = Field(default="127.0.0.1", description="where the console listens")
+    web_port: int = Field(default=8421, ge=0, le=65535, description="port of the console")
+    origin_host: str = Field(default="127.0.0.1", description="where the origin listens")
+    origin_port: int = Field(default=8422, ge=0, le=65535, description="port of the origin")
+    exporter_host: str = Field(default="127.0.0.1", description="where snapshots are served")
+    exporter_port: int = Field(default=8423, ge=0, le=65535, description="port of the exporter")
+    demo_port: int = Field(default=8424, ge=0, le=65535, description="port of the feed of the demo music")
+    console_token: SecretStr | None = Field(default=None, description="credential of the console; made at first start")
+    music_cloud_url: str | None = Field(
+        default=None, description="the console, for the command line; default: the one started here"
+    )
