@@ -1,0 +1,1 @@
+"""Reads playlists from sources and asks for the songs that are missing."""

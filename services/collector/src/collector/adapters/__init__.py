@@ -1,0 +1,1 @@
+"""What touches the world: the record (a database), and the streams it follows."""

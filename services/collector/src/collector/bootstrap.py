@@ -1,0 +1,94 @@
+"""Where the collector is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
+from collector.adapters.database import Database
+from collector.adapters.follow import Follower
+from collector.adapters.health import SourceWatch
+from collector.adapters.known import Recent
+from collector.adapters.record import DatabaseRecord
+from collector.handlers import CollectHandler, Desk, PlanHandler, SyncHandler
+from collector.settings import CollectorSettings
+from common.bus.facts import FactWriter
+from common.contracts.names import Stage
+from common.runtime import Runtime
+from common.work import WorkLoop
+from sources.registry import load_sources
+
+SWITCH_SECONDS = 0.0005
+"""Threads that read tags compute all the time; at Python's 5 ms each answer of the bus would wait for
+every one of them in turn (measured: a first collection took three times as long)."""
+
+
+async def build(runtime: Runtime) -> None:
+    """Build the service upon ``runtime``."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    settings = cast(CollectorSettings, runtime.settings)
+    sources = load_sources(settings)
+    database = Database.open(settings.state)
+    runtime.on_stop(database.close)
+    writer = Writer(database.engine)
+    writing = ThreadPoolExecutor(1, thread_name_prefix="record")
+    threads = ThreadPoolExecutor(settings.collector_concurrency + 2, thread_name_prefix="work")
+    runtime.on_stop(lambda: writing.shutdown(wait=True, cancel_futures=True))
+    runtime.on_stop(lambda: threads.shutdown(wait=False, cancel_futures=True))
+    recent = Recent()
+    catalog = Follower(bus=runtime.bus, writer=writer, thread=writing, key=CATALOG_KEY, on_songs=recent.applied)
+    given_up = Follower(bus=runtime.bus, writer=writer, thread=writing, key=STATUS_KEY)
+    runtime.add_task("catalog", _until(runtime.stop, catalog.run))
+    runtime.add_task("given-up", _until(runtime.stop, given_up.run))
+    runtime.add_check("record", catalog.problem)
+    runtime.add_detail("record", lambda: {"behind": catalog.lag, "level": catalog.caught_up})
+    watch = SourceWatch(sources=sources, seconds=settings.source_check_seconds)
+    runtime.add_task("sources", _until(runtime.stop, watch.run))
+    runtime.add_detail("sources", lambda: watch.seen)
+    runtime.on_stop(watch.close)
+    desk = Desk(
+        sources=sources,
+        record=DatabaseRecord(database.engine),
+        recent=recent,
+        writer=FactWriter(runtime.bus),
+        catalog=catalog,
+        given_up=given_up,
+        threads=threads,
+        shrink_limit=settings.playlist_shrink_limit,
+        record_wait=settings.record_wait_seconds,
+    )
+    runtime.add_work(
+        WorkLoop(
+            bus=runtime.bus,
+            jobs=runtime.jobs,
+            handlers={
+                Stage.PLAN: PlanHandler(desk),
+                Stage.COLLECT: CollectHandler(desk),
+                Stage.SYNC: SyncHandler(desk),
+            },
+            settings=settings,
+            concurrency=settings.collector_concurrency,
+        )
+    )
+
+
+def _until(stop: asyncio.Event, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """``run``, ended as soon as the service stops: what a task holds can be read again."""
+
+    async def task() -> None:
+        running = asyncio.ensure_future(run())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            running.cancel()
+            stopped.cancel()
+            await asyncio.gather(running, stopped, return_exceptions=True)
+
+    return task

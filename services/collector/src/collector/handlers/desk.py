@@ -1,0 +1,105 @@
+"""What the handlers share: the sources, the record, the bus, and threads for what blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from collector.adapters.follow import Follower
+from collector.adapters.known import Recent
+from collector.adapters.record import DatabaseRecord
+from common.bus.facts import FactWriter
+from common.catalog.ids import playlist_id
+from common.contracts.work import PlaylistSync
+from common.errors import TransientError
+from common.work import ItemContext
+from sources.port import PlaylistRef, Progress
+from sources.registry import Sources
+
+PLAN_CHUNK = 2000
+"""Items that a plan holds in memory at once."""
+RESULT_PROBLEMS = 20
+X = TypeVar("X")
+
+
+class Desk:
+    """Everything a handler works with. ``record_wait``: seconds."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sources,
+        record: DatabaseRecord,
+        recent: Recent,
+        writer: FactWriter,
+        catalog: Follower,
+        given_up: Follower,
+        threads: ThreadPoolExecutor,
+        shrink_limit: float,
+        record_wait: float,
+    ) -> None:
+        self.sources = sources
+        self.record = record
+        self.recent = recent
+        self.writer = writer
+        self.shrink_limit = shrink_limit
+        self.locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """per playlist or pool: two jobs do not read one at the same time"""
+        self._catalog = catalog
+        self._given_up = given_up
+        self._threads = threads
+        self._record_wait = record_wait
+
+    async def be_current(self) -> None:
+        """Decide on nothing older than now. Raises RecordBehind while the record is being read."""
+        await self._given_up.be_level(patience=self._record_wait)
+        await self._catalog.reach(await self._catalog.last_sequence(), patience=self._record_wait)
+
+    async def run(self, function: Callable[..., X], *arguments: Any, **named: Any) -> X:
+        """Call what blocks in a thread."""
+        call = partial(function, *arguments, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def cause_of(context: ItemContext) -> str:
+    """The cause of what one attempt publishes.
+
+    Each attempt has its own: it compares with the record first, so what an attempt before it
+    published is not published again, and what it publishes differs from that.
+    """
+    return f"{context.cause}:{secrets.token_hex(6)}"
+
+
+def reporting(context: ItemContext) -> Progress:
+    """Progress of a reading as progress of its item; ends the reading when the item must stop."""
+
+    def report(done: int, total: int | None = None) -> None:
+        if context.canceled.is_set():
+            raise TransientError("Stopped before it was complete.", code="stopped")
+        context.progress(0, note=f"{done} of {total} read" if total else f"{done} read")
+
+    return report
+
+
+def distinct(platform: str, refs: Iterable[PlaylistRef]) -> tuple[dict[int, PlaylistRef], list[str]]:
+    """Playlists by id, and a sentence for each whose id another one has."""
+    by_id: dict[int, PlaylistRef] = {}
+    collisions: list[str] = []
+    for ref in refs:
+        taken = by_id.setdefault(playlist_id(platform, ref.remote_id), ref)
+        if taken.remote_id != ref.remote_id:
+            collisions.append(f"{ref.name!r} has the same derived id as another playlist, and was refused.")
+    return by_id, collisions
+
+
+def syncs(job_id: int, platform: str, refs: Iterable[tuple[int, PlaylistRef]]) -> Iterable[PlaylistSync]:
+    """The items that read these playlists."""
+    return (
+        PlaylistSync(job_id=job_id, source=platform, playlist_id=one, remote_id=ref.remote_id, name=ref.name)
+        for one, ref in refs
+    )

@@ -1,0 +1,130 @@
+"""``job.plan``: the items of one stage of a job."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from common.catalog.ids import pool_id
+from common.contracts.names import Stage
+from common.contracts.work import FileUpload, JobPlan, PoolCollect, SongDownload
+from common.errors import MusicCloudError, PermanentError
+from common.work import ItemContext, Outcome, skipped, succeeded
+from sources.port import PlaylistRef, Pool, Progress, Source
+
+from .desk import PLAN_CHUNK, Desk, distinct, reporting, syncs
+
+
+class PlanHandler:
+    """Puts the items of a stage into WORK; what is wanted is worked out anew in every job."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __call__(self, item: JobPlan, context: ItemContext) -> Outcome:
+        """Put the items of one stage into WORK."""
+        await self._desk.be_current()
+        match item.stage:
+            case Stage.COLLECT:
+                return await self._collect(context)
+            case Stage.SYNC:
+                return await self._sync(context)
+            case Stage.DOWNLOAD:
+                return await self._download(context)
+            case Stage.UPLOAD:
+                return await self._upload(context)
+        raise PermanentError(f"There is nothing to plan for the stage {item.stage}.", code="stage-unknown")
+
+    async def _collect(self, context: ItemContext) -> Outcome:
+        planned, found, notes = 0, 0, dict[str, str]()
+        for name in context.job.sources:
+            try:
+                source = self._desk.sources.get(name)
+                health = await self._desk.run(source.health)
+                pools = await self._desk.run(_pools, source)
+            except MusicCloudError as error:
+                notes[name] = error.message
+                continue
+            if not pools:
+                notes[name] = health.message or "It has no pools now."
+            found += len(pools)
+            planned += await context.plan(
+                PoolCollect(
+                    job_id=context.job.job_id,
+                    source=name,
+                    pool_id=pool_id(name, pool.external_id),
+                    external_id=pool.external_id,
+                    name=pool.name,
+                    pool_kind=pool.kind,
+                )
+                for pool in pools
+            )
+        if not found:
+            return skipped(
+                "nothing-to-collect",
+                " ".join(f"{name}: {note}" for name, note in notes.items()) or "The job has no sources.",
+                notes=notes,
+            )
+        return succeeded(pools=found, planned=planned, notes=notes)
+
+    async def _sync(self, context: ItemContext) -> Outcome:
+        job = context.job
+        items = await self._desk.run(self._desk.record.playlists_to_sync, job.job_id, job.sources)
+        planned = await context.plan(items)
+        count = len(items)
+        seen = {item.playlist_id for item in items}
+        notes: dict[str, str] = {}
+        for pool in await self._desk.run(self._desk.record.pools, job.sources):
+            if seen.issuperset(pool.playlist_ids):
+                continue
+            # Listed but never read: only the source knows what it is called there.
+            try:
+                source = self._desk.sources.get(pool.platform)
+                refs = await self._desk.run(_list, source, pool.external_id, reporting(context))
+            except MusicCloudError as error:
+                notes[pool.platform] = error.message
+                continue
+            by_id, _ = distinct(pool.platform, refs)
+            new = {one: ref for one, ref in by_id.items() if one not in seen and one in set(pool.playlist_ids)}
+            planned += await context.plan(syncs(job.job_id, pool.platform, new.items()))
+            count += len(new)
+            seen.update(new)
+        return succeeded(playlists=count, planned=planned, notes=notes)
+
+    async def _download(self, context: ItemContext) -> Outcome:
+        job = context.job
+        planned = count = after = 0
+        while True:
+            chunk: list[SongDownload] = await self._desk.run(
+                partial(self._desk.record.wanted, job.job_id, job.sources, after=after, limit=PLAN_CHUNK)
+            )
+            if not chunk:
+                return succeeded(songs=count, planned=planned)
+            planned += await context.plan(chunk)
+            count += len(chunk)
+            after = chunk[-1].song_id
+            context.progress(0, note=f"{count} missing songs asked for")
+
+    async def _upload(self, context: ItemContext) -> Outcome:
+        job = context.job
+        if job.upload_backend is None:
+            return skipped("no-object-store", "No object store is configured. Set OBJECT_BUCKET and its keys.")
+        planned = count = 0
+        after = (-1, "")
+        while True:
+            chunk: list[FileUpload] = await self._desk.run(
+                partial(self._desk.record.uploads, job.job_id, job.upload_backend, after=after, limit=PLAN_CHUNK)
+            )
+            if not chunk:
+                return succeeded(files=count, planned=planned)
+            planned += await context.plan(chunk)
+            count += len(chunk)
+            after = (chunk[-1].song_id, chunk[-1].variant)
+            context.progress(0, note=f"{count} files to copy")
+
+
+def _pools(source: Source) -> list[Pool]:
+    return list(source.pools())
+
+
+def _list(source: Source, pool_external_id: str, progress: Progress) -> list[PlaylistRef]:
+    return list(source.playlists(pool_external_id, progress=progress))

@@ -1,0 +1,277 @@
+"""The record: what it says follows from the last facts alone, whatever the order they came in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
+from collector.adapters.database import FILE_NAME, Database
+from collector.adapters.record import DatabaseRecord
+from collector.service.listing import OWNER_KEY
+from common.bus.connection import Stored
+from common.catalog.ids import asset_id
+from common.contracts.envelope import Message, encode, wrap
+from common.contracts.facts import (
+    AudioFormat,
+    Fact,
+    FileStored,
+    PlaylistCollected,
+    PlaylistHeader,
+    PoolDefined,
+    SongListed,
+)
+from common.contracts.names import BackendKind, ItemState, Stage
+from common.contracts.status import ItemStatus, Reason
+from common.contracts.work import SongDownload
+from common.errors import ConfigurationError
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path)
+    yield opened
+    opened.close()
+
+
+class Stream:
+    """Gives messages their sequences."""
+
+    def __init__(self, database: Database) -> None:
+        self.writer = Writer(database.engine)
+        self.record = DatabaseRecord(database.engine)
+        self.sequence = 0
+
+    def messages(self, facts: Sequence[Message]) -> list[Stored]:
+        found = []
+        for fact in facts:
+            self.sequence += 1
+            data = encode(wrap(fact, id="x", producer="test"))
+            assert isinstance(fact, (Fact, ItemStatus))
+            found.append(Stored(subject=fact.subject, sequence=self.sequence, data=data))
+        return found
+
+    def apply(self, *facts: Fact) -> None:
+        self.writer.apply_catalog(self.messages(facts), "stream")
+
+    def wanted(self, platforms: Sequence[str] = ("local",)) -> list[int]:
+        return [item.song_id for item in self.record.wanted(1, platforms, after=-1, limit=100)]
+
+
+@pytest.fixture
+def stream(database: Database) -> Stream:
+    return Stream(database)
+
+
+def listed(
+    song_id: int, *, fingerprint: str | None = "f", revision: int = 1, name: str = "x", **more: object
+) -> SongListed:
+    return SongListed(
+        song_id=song_id,
+        platform="local",
+        remote_id=f"{song_id}.mp3",
+        name=name,
+        fingerprint=fingerprint,
+        revision=revision,
+        metadata={OWNER_KEY: 5},
+        **more,
+    )
+
+
+def page(
+    number: int, songs: Sequence[int], *, pages: int = 1, version: int = 1, playlist_id: int = 5, **more: object
+) -> PlaylistCollected:
+    return PlaylistCollected(
+        playlist_id=playlist_id,
+        platform="local",
+        remote_id=f"{playlist_id}/",
+        version=version,
+        page=number,
+        pages=pages,
+        header=PlaylistHeader(name="Mix", song_count=len(songs)) if number == 0 else None,
+        fingerprint="p" if number == 0 else None,
+        entries=tuple((number * 500 + index, song) for index, song in enumerate(songs)),
+        **more,
+    )
+
+
+def pool(*playlist_ids: int, revision: int = 1) -> PoolDefined:
+    return PoolDefined(
+        pool_id=3,
+        platform="local",
+        pool_kind="folder",
+        external_id="folder",
+        name="Folder",
+        playlist_ids=playlist_ids,
+        revision=revision,
+    )
+
+
+def stored(song_id: int, *, backend: str = "library", revision: int = 1, **more: object) -> FileStored:
+    kind = BackendKind.OBJECT_STORAGE if backend == "objects" else BackendKind.FILESYSTEM
+    values: dict[str, object] = {"sha256": "a" * 64, **more}
+    return FileStored(
+        backend=backend,
+        backend_kind=kind,
+        song_id=song_id,
+        asset_id=asset_id(song_id, "main"),
+        locator="x",
+        size=1,
+        format=AudioFormat(ext="mp3", mime="audio/mpeg"),
+        revision=revision,
+        **values,
+    )
+
+
+def failed(song: SongListed, *, state: ItemState = ItemState.FAILED, permanent: bool = True) -> ItemStatus:
+    request = SongDownload(
+        job_id=1,
+        source="local",
+        song_id=song.song_id,
+        remote_id=song.remote_id,
+        name=song.name,
+        fingerprint=song.fingerprint,
+    )
+    return ItemStatus(
+        job_id=1,
+        stage=Stage.DOWNLOAD,
+        lane="local",
+        key=request.key,
+        title="x",
+        state=state,
+        permanent=permanent,
+        reason=Reason(code="not-audio", message="No."),
+        request=request.model_dump(mode="json", exclude_defaults=True),
+    )
+
+
+def test_wanted_is_listed_less_stored_less_given_up(stream: Stream) -> None:
+    stream.apply(*(listed(song) for song in range(1, 9)), page(0, range(1, 8)), pool(5))
+    stream.apply(stored(1), stored(2, backend="objects"), stored(3, removed=True), stored(4, listing_fingerprint="old"))
+    stream.apply(listed(7, revision=2, removed=True))
+    assert stream.wanted() == [2, 3, 4, 5, 6]
+    assert stream.wanted(["feed"]) == []
+    stream.writer.apply_status(stream.messages([failed(listed(5)), failed(listed(6), permanent=False)]), "status")
+    assert stream.wanted() == [2, 3, 4, 6]
+    stream.apply(listed(5, fingerprint="new", revision=2))
+    assert stream.wanted() == [2, 3, 4, 5, 6]
+    stream.writer.apply_status(stream.messages([failed(listed(5, fingerprint="new"))]), "status")
+    assert stream.wanted() == [2, 3, 4, 6]
+    stream.writer.apply_status(stream.messages([failed(listed(5), state=ItemState.SUCCEEDED)]), "status")
+    assert stream.wanted() == [2, 3, 4, 5, 6]
+
+
+def test_only_current_playlists_count(stream: Stream) -> None:
+    stream.apply(listed(1), listed(2), page(0, [1]), page(0, [2], playlist_id=6))
+    assert stream.wanted() == [1, 2]  # a platform without pools: an adopted library
+    stream.apply(pool(5))
+    assert stream.wanted() == [1]
+    assert [item.playlist_id for item in stream.record.playlists_to_sync(1, ["local"])] == [5]
+    stream.apply(pool(5, 6, revision=2), page(0, [1], version=2, revision=2, removed=True))
+    assert stream.wanted() == [2]
+
+
+def test_pages_beyond_the_set_are_ignored(stream: Stream) -> None:
+    stream.apply(listed(1), listed(600), page(1, [600], pages=2), page(0, [1], pages=2), pool(5))
+    assert stream.wanted() == [1, 600]
+    stream.apply(page(0, [1], version=2, revision=2))
+    assert stream.wanted() == [1]
+    known = stream.record.playlist(5)
+    assert known is not None and known.whole and known.top_version == 2 and known.entries() == [1]
+
+
+def test_a_set_that_was_cut_off_is_not_whole(stream: Stream) -> None:
+    stream.apply(page(1, [2], pages=2), page(0, [1], pages=2), page(1, [3], pages=2, version=2, revision=2))
+    known = stream.record.playlist(5)
+    assert known is not None and not known.whole and known.top_version == 2
+
+
+def test_older_revisions_and_messages_that_are_not_ours_are_ignored(stream: Stream) -> None:
+    stream.apply(
+        listed(1, revision=3, name="new"),
+        page(0, [1], revision=3, version=3),
+        pool(5, revision=2),
+        stored(1, revision=2),
+    )
+    stream.apply(listed(1, revision=2, name="old"), page(0, [], revision=2, version=2), pool(revision=1))
+    stream.apply(stored(1, revision=1, removed=True))
+    stream.apply(listed(1, revision=4, name="newest"), listed(1, revision=3, name="late"))
+    foreign = [
+        Stored(subject="song.listed.1", sequence=90, data=b"\xff not json"),
+        Stored(subject="song.listed.2", sequence=91, data=encode(wrap(listed(1), id="x", producer="t"))),
+        Stored(subject="something.else", sequence=92, data=b"{}"),
+    ]
+    stream.writer.apply_catalog(foreign, "stream")
+    assert stream.writer.place(CATALOG_KEY) == (92, "stream")
+    assert stream.record.listings([1, 2])[1].name == "newest" and 2 not in stream.record.listings([1, 2])
+    known = stream.record.playlist(5)
+    assert known is not None and known.top_version == 3 and known.entries() == [1]
+    assert stream.wanted() == []
+
+
+def test_the_record_does_not_depend_on_the_batches(tmp_path: Path) -> None:
+    facts = [
+        *(listed(song) for song in range(1, 40)),
+        *(listed(song, revision=2, name="again") for song in range(1, 40, 3)),
+        page(0, range(1, 30)),
+        page(0, range(5, 40), version=2, revision=2),
+        pool(5),
+        *(stored(song) for song in range(1, 20)),
+        *(stored(song, revision=2, removed=True) for song in range(1, 10)),
+    ]
+    answers = []
+    for seed in range(4):
+        database = Database.open(tmp_path / str(seed))
+        stream = Stream(database)
+        messages = stream.messages(facts)
+        chance = random.Random(seed)
+        while messages:
+            size = chance.randint(1, len(messages))
+            stream.writer.apply_catalog(messages[:size], "stream")
+            messages = messages[size:]
+        answers.append((stream.wanted(), {one: stream.record.listings([one])[one].name for one in range(1, 40)}))
+        database.close()
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0][0] == [*range(5, 10), *range(20, 40)]
+
+
+def test_uploads_are_files_that_a_backend_lacks(stream: Stream) -> None:
+    stream.apply(stored(1), stored(2), stored(2, backend="objects"), stored(3), stored(3, backend="local"))
+    stream.apply(stored(4), stored(4, backend="objects", sha256="b" * 64), stored(5, removed=True))
+    first = stream.record.uploads(1, "objects", after=(-1, ""), limit=2)
+    rest = stream.record.uploads(1, "objects", after=(first[-1].song_id, first[-1].variant), limit=2)
+    assert [(item.song_id, item.from_backend) for item in (*first, *rest)] == [
+        (1, "library"),
+        (3, "library"),
+        (4, "library"),
+    ]
+
+
+def test_given_up_and_facts_are_forgotten_apart(stream: Stream) -> None:
+    stream.apply(listed(1), page(0, [1]), pool(5))
+    stream.writer.apply_status(stream.messages([failed(listed(1))]), "status")
+    stream.writer.reset(STATUS_KEY, "other")
+    assert stream.wanted() == [1] and stream.writer.place(STATUS_KEY) == (0, "other")
+    stream.writer.reset(CATALOG_KEY, "other")
+    assert stream.wanted() == [] and stream.record.playlist(5) is None and stream.record.pools(["local"]) == []
+
+
+def test_a_second_collector_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    first = Database.open(tmp_path)
+    with pytest.raises(ConfigurationError) as error:
+        Database.open(tmp_path)
+    assert "STATE_DIR" in error.value.message and str(tmp_path) not in error.value.message
+    first.close()
+    Database.open(tmp_path).close()
+
+
+def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database" * 1000)
+    database = Database.open(tmp_path)
+    stream = Stream(database)
+    stream.apply(listed(1))
+    assert 1 in stream.record.songs([1])
+    database.close()
