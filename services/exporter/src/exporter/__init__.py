@@ -1,0 +1,1 @@
+"""Turns the facts into the catalog and publishes snapshots of it."""

@@ -1,0 +1,1 @@
+"""What the exporter does with facts (``project``) and with a changed catalog (``publish``)."""

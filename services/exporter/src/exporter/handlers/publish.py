@@ -1,0 +1,156 @@
+"""From a changed catalog to an announced snapshot: exported when changes settle, published when complete."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from common.bus import Bus, FactWriter
+from common.contracts.envelope import UndecodableMessage
+from common.contracts.facts import SnapshotPublished
+from common.contracts.status import Reason
+from common.contracts.streams import CATALOG
+from common.errors import MusicCloudError
+from common.telemetry import get_logger
+from exporter.adapters.snapshots import SnapshotFolder, folder_name
+from exporter.errors import SnapshotError
+from exporter.handlers.project import Projector
+from exporter.service.manifest import Manifest
+from exporter.service.settle import Settling
+
+_RETRY_AFTER = 5.0
+"""Seconds after an export or a publication that failed."""
+_LOOK_EVERY = 0.25
+
+
+class Publisher:
+    """Keeps the newest snapshot equal to the catalog, and the bus informed of it."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        writer: FactWriter,
+        folder: SnapshotFolder,
+        database: Path,
+        catalog: str,
+        settle: Settling,
+        projector: Projector,
+        stop: asyncio.Event,
+        changed: Callable[[], None],
+    ) -> None:
+        """``changed`` is called when something is to be told at once."""
+        self._bus = bus
+        self._writer = writer
+        self._folder = folder
+        self._database = database
+        self._catalog = catalog
+        self._settle = settle
+        self._projector = projector
+        self._stop = stop
+        self._changed = changed
+        self.problem: Reason | None = None
+        self.snapshot = folder.current()
+        # A new database is compared with the last snapshot once, whatever numbers that one bears.
+        known = self.snapshot.get("sequence") if self.snapshot and projector.position.sequence else None
+        self._reflected = int(known or 0)
+        self._seen = self._reflected
+        self._published: str | None = None
+        # What an earlier database led to is announced only once this one has been found to agree.
+        self._may_announce = projector.position.sequence > 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether the newest published snapshot lacks a fact that may have changed the catalog."""
+        current = self.snapshot["snapshot_id"] if self.snapshot else None
+        return self._projector.position.content_sequence > self._reflected or self._published != current
+
+    @property
+    def sequence(self) -> int:
+        """The last sequence of CATALOG that the newest published snapshot reflects."""
+        if self._published is None:
+            return 0
+        return self._reflected if self.pending else self._projector.position.sequence
+
+    async def run(self) -> None:
+        """Export and publish until told to stop."""
+        loop = asyncio.get_running_loop()
+        while not self._stop.is_set():
+            if not self._projector.trusted:
+                await self._pause(_LOOK_EVERY)
+                continue
+            try:
+                if self._may_announce:
+                    await self._publish()
+                content = self._projector.position.content_sequence
+                if content > self._seen:
+                    self._seen = content
+                    self._settle.changed(loop.time())
+                if self._projector.caught_up and self._settle.due_in(loop.time()) == 0:
+                    await self._export()
+                    continue
+            except MusicCloudError as error:
+                if self.problem != error.reason:
+                    get_logger().error("no new snapshot; the last one stays", reason=error.message)
+                self.problem = error.reason
+                # Whatever was to be exported is so still.
+                self._seen = self._reflected
+                await self._pause(_RETRY_AFTER)
+                continue
+            await self._pause(_LOOK_EVERY)
+
+    async def _export(self) -> None:
+        self._settle.begun()
+        manifest, new = await asyncio.to_thread(self._folder.make, self._database)
+        if new:
+            self.snapshot = manifest
+        self._may_announce = True
+        await self._publish()
+        self._reflected = int(manifest["sequence"] or 0)
+        self.problem = None
+        self._changed()
+
+    async def _publish(self) -> None:
+        """Announce the newest snapshot unless the bus knows of it; after a crash that is done at start."""
+        manifest = self.snapshot
+        if manifest is None or self._published == manifest["snapshot_id"]:
+            return
+        fact = announcement(manifest, catalog=self._catalog)
+        try:
+            last = await self._bus.last_message(CATALOG, fact.subject, SnapshotPublished)
+        except UndecodableMessage as error:
+            raise SnapshotError(
+                f"The bus holds an announcement that is not ours ({error}). Remove it: nobody else may write there.",
+                code="announcement-foreign",
+            ) from None
+        if last is None or last.data.removed or last.data.snapshot_id != fact.snapshot_id:
+            cause = f"{fact.snapshot_id} {fact.sequence} {manifest['generated_at']}"
+            await self._writer.publish(fact, cause=cause)
+            get_logger().info(
+                "snapshot published",
+                snapshot=fact.snapshot_id,
+                tracks=manifest["track_count"],
+                playlists=manifest["playlist_count"],
+            )
+        self._published = fact.snapshot_id
+        self._changed()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+
+def announcement(manifest: Manifest, *, catalog: str) -> SnapshotPublished:
+    """The fact that says where a snapshot can be had."""
+    return SnapshotPublished(
+        catalog=catalog,
+        snapshot_id=manifest["snapshot_id"],
+        parent=manifest["parent"],
+        sequence=manifest["sequence"] or 0,
+        generated_at=datetime.fromisoformat(manifest["generated_at"]),
+        locator=folder_name(manifest),
+        manifest=manifest,
+    )

@@ -1,0 +1,141 @@
+"""Deriving the catalog's rows for the keys that a batch touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from common.catalog import ids
+from common.contracts.names import LIBRARY_BACKEND
+from exporter.service import problems
+from exporter.service import statements as sql
+from exporter.service.functions import dump_json
+
+
+def prepare(connection: Connection) -> None:
+    """Make the temporary tables of this connection."""
+    for statement in sql.TEMPORARY.split(";\n"):
+        if statement.strip():
+            connection.exec_driver_sql(statement)
+
+
+def songs(connection: Connection, touched: Iterable[int], *, kept_out: bool) -> None:
+    """Songs with their assets and locations. ``kept_out``: whether any id waits for another's key."""
+    run = connection.exec_driver_sql
+    _fill(connection, "dirty_songs", touched)
+    run("DELETE FROM temp.song_files")
+    contested = run(sql.SONGS_OF_THE_SAME_KEY).rowcount
+    if kept_out:
+        contested += run(sql.SONGS_KEPT_OUT).rowcount
+    run(sql.SONG_FILES)
+    run(sql.DELETE_WITHDRAWN_SONGS)
+    if contested:
+        run(sql.DELETE_DIRTY_SONGS)
+    run(sql.UPSERT_SONGS)
+    left_out = run(sql.SONGS_LEFT_OUT).all()
+    if left_out and not contested:
+        # Two new songs of one key in one batch, one of them perhaps under an old row: once more, from nothing.
+        run(sql.DELETE_DIRTY_SONGS)
+        run(sql.UPSERT_SONGS)
+        left_out = run(sql.SONGS_LEFT_OUT).all()
+    if kept_out:
+        run("DELETE FROM projection_problems WHERE kind = 'song' AND item_id IN (SELECT id FROM temp.dirty_songs)")
+    for song, platform, remote_id, sequence, holder in left_out:
+        problems.record_contested(
+            connection,
+            kind="song",
+            subject=f"song.listed.{song}",
+            item=song,
+            platform=platform,
+            remote_id=remote_id,
+            sequence=sequence,
+            holder=holder,
+        )
+    run(sql.DELETE_LOCATIONS)
+    run(sql.DELETE_ASSETS)
+    run(sql.UPSERT_ASSETS)
+    run(sql.UPSERT_LOCATIONS)
+    for song, variant, backend, asset, sequence, holder in run(sql.ASSETS_LEFT_OUT).all():
+        problems.record(
+            connection,
+            subject=f"file.stored.{backend}.{song}.{variant}",
+            code="id-collision",
+            message=f"asset {asset} belongs to song {holder} already; this file is kept out",
+            sequence=sequence,
+        )
+
+
+def playlists(connection: Connection, touched: Iterable[int], *, kept_out: bool) -> None:
+    """Playlists with their songs, where the set of pages is whole."""
+    run = connection.exec_driver_sql
+    _fill(connection, "dirty_playlists", touched)
+    run(sql.PLAYLISTS_OF_THE_SAME_KEY)
+    if kept_out:
+        run(sql.PLAYLISTS_KEPT_OUT)
+    run("DELETE FROM temp.heads")
+    run(sql.HEADS)
+    run(sql.DELETE_PLAYLISTS)
+    run(sql.DELETE_PLAYLIST_SONGS)
+    run(sql.INSERT_PLAYLIST_SONGS)
+    run(sql.UPSERT_PLAYLISTS)
+    if kept_out:
+        run(
+            "DELETE FROM projection_problems"
+            " WHERE kind = 'playlist' AND item_id IN (SELECT id FROM temp.dirty_playlists)"
+        )
+    for playlist, platform, remote_id, sequence in run(sql.HEADS_LEFT_OUT).all():
+        problems.record_contested(
+            connection,
+            kind="playlist",
+            subject=f"playlist.collected.{platform}.{playlist}.0",
+            item=playlist,
+            platform=platform,
+            remote_id=remote_id,
+            sequence=sequence,
+            holder=None,
+        )
+
+
+def pools(connection: Connection, touched: Iterable[int]) -> None:
+    """Pools and which playlists they list."""
+    _fill(connection, "dirty_pools", touched)
+    for statement in sql.POOLS:
+        connection.exec_driver_sql(statement)
+
+
+def backends(connection: Connection, *, library_root: str) -> None:
+    """All backends: those that were defined, and those that a file names. There are few."""
+    run = connection.exec_driver_sql
+    rows: dict[str, tuple[Any, ...]] = {}
+    named = [tuple(row) for row in run(sql.KNOWN_BACKENDS).all()]
+    for name, kind in named:
+        rows[name] = (ids.backend_id(name), name, kind, _base_path(name, library_root), None)
+    defined = run("SELECT backend, kind, public_base_url, read_only FROM fact_backends WHERE NOT removed").all()
+    for name, kind, url, read_only in defined:
+        config = {"public_base_url": url, "read_only": bool(read_only) or None}
+        known = {key: value for key, value in config.items() if value is not None}
+        text = dump_json(known) if known else None
+        rows[name] = (ids.backend_id(name), name, kind, _base_path(name, library_root), text)
+    wanted = sorted(rows.values())
+    held = sorted(
+        (tuple(row) for row in run("SELECT id, name, backend_type, base_path, config_json FROM storage_backends")),
+        key=lambda row: row[:2],
+    )
+    if wanted != held:
+        run("DELETE FROM storage_backends")
+        for row in wanted:
+            run("INSERT OR IGNORE INTO storage_backends VALUES (?, ?, ?, ?, ?)", row)
+    run("DELETE FROM temp.known_backends")
+    for name, _ in named:
+        run("INSERT INTO temp.known_backends VALUES (?)", (name,))
+
+
+def _base_path(name: str, library_root: str) -> str:
+    return library_root if name == LIBRARY_BACKEND else ""
+
+
+def _fill(connection: Connection, table: str, keys: Iterable[int]) -> None:
+    connection.exec_driver_sql(f"DELETE FROM temp.{table}")  # noqa: S608
+    connection.exec_driver_sql(f"INSERT INTO temp.{table} VALUES (?)", [(key,) for key in sorted(keys)])  # noqa: S608

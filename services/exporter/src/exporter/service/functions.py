@@ -1,0 +1,53 @@
+"""What the derivation computes in Python: SQL functions that depend on their arguments alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection
+
+from common.catalog import ids
+
+dump_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+"""JSON that is the same for the same value, whatever the order in which it was put together."""
+
+_OF_THE_FILE = ("bitrate", "codec", "duration_seconds", "lossless", "sample_rate")
+"""What of a file's format is of interest to a listener."""
+
+
+def register(connection: Connection) -> None:
+    """Make the functions known to this connection."""
+    raw: Any = connection.connection.driver_connection
+    raw.create_function("song_metadata", 8, song_metadata, deterministic=True)
+    raw.create_function("id_of_backend", 1, ids.backend_id, deterministic=True)
+
+
+def song_metadata(
+    listed: str | None,
+    listed_album: str | None,
+    listed_duration: float | None,
+    status: str,
+    format: str | None,
+    file_album: str | None,
+    described: str | None,
+    described_album: str | None,
+) -> str | None:
+    """The song's ``metadata_json``: described over stored over listed; None when nothing is known."""
+    content: dict[str, Any] = json.loads(listed) if listed else {}
+    if listed_album:
+        content["album"] = listed_album
+    if listed_duration is not None:
+        content["duration_seconds"] = listed_duration
+    if status != "complete":
+        content["metadata_status"] = status
+    if format:
+        known = json.loads(format)
+        content.update((key, known[key]) for key in _OF_THE_FILE if key in known)
+    if file_album:
+        content["album"] = file_album
+    if described:
+        content.update(json.loads(described))
+    if described_album:
+        content["album"] = described_album
+    return dump_json(content) if content else None

@@ -1,0 +1,99 @@
+"""Facts that are kept out of the rows, each with its reason, until a better fact of the subject comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Table, select
+
+from exporter.service import fact_tables as facts
+from exporter.service.decoding import Row
+
+ID_COLLISION = "id-collision"
+KEY_TAKEN = "key-taken"
+
+
+def count(connection: Connection) -> int:
+    """How many there are."""
+    return int(connection.exec_driver_sql("SELECT count(*) FROM projection_problems").scalar_one())
+
+
+def record(
+    connection: Connection,
+    *,
+    subject: str,
+    code: str,
+    message: str,
+    sequence: int,
+    kind: str | None = None,
+    item: int | None = None,
+    platform: str | None = None,
+    remote_id: str | None = None,
+) -> None:
+    """Remember one, in place of an older one of the same subject."""
+    connection.exec_driver_sql(
+        "INSERT OR REPLACE INTO projection_problems VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (subject, code, message, sequence, kind, item, platform, remote_id),
+    )
+
+
+def record_contested(
+    connection: Connection,
+    *,
+    kind: str,
+    subject: str,
+    item: int,
+    platform: str,
+    remote_id: str,
+    sequence: int,
+    holder: int | None,
+) -> None:
+    """Two ids for one thing, or one id for two: the first by order holds it, this one waits."""
+    by = f"{kind} {holder}" if holder is not None else f"another {kind}"
+    record(
+        connection,
+        subject=subject,
+        code=KEY_TAKEN,
+        message=f"{by} has this id or this key already; {kind} {item} is kept out until that one is withdrawn",
+        sequence=sequence,
+        kind=kind,
+        item=item,
+        platform=platform,
+        remote_id=remote_id,
+    )
+
+
+def clear(connection: Connection, subjects: Sequence[str]) -> None:
+    """Newer facts of these subjects were read: what was wrong with the older ones is past.
+
+    Waiting for another's key is not: the derivation decides about that.
+    """
+    if subjects:
+        connection.exec_driver_sql(
+            "DELETE FROM projection_problems WHERE subject = ? AND kind IS NULL",
+            [(subject,) for subject in subjects],
+        )
+
+
+def record_collisions(connection: Connection, table: Table, rows: Sequence[Row], subjects: Sequence[str]) -> None:
+    """Look through rows of which some were not taken: older revisions are nothing, collisions are."""
+    names = [name for name in ("platform", "external_id", "remote_id") if name in table.c]
+    if table.name not in facts.KEYS_OF_THINGS:
+        return
+    columns = [column.name for column in table.c]
+    keys = [column for column in table.c if column.primary_key]
+    for row, subject in zip(rows, subjects, strict=True):
+        values = dict(zip(columns, row, strict=True))
+        held = connection.execute(
+            select(*(table.c[name] for name in names), table.c.removed).where(
+                *(key == values[key.name] for key in keys)
+            )
+        ).one()
+        if not held.removed and tuple(held[:-1]) != tuple(values[name] for name in names):
+            record(
+                connection,
+                subject=subject,
+                code=ID_COLLISION,
+                message=f"two things share the id of {subject}; the one that came second is kept out",
+                sequence=values["sequence"],
+            )
