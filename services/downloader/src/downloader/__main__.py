@@ -1,0 +1,16 @@
+"""``downloader``: finds, fetches, verifies and files songs."""
+
+from __future__ import annotations
+
+from common.runtime import run_service
+from downloader.bootstrap import build
+from downloader.settings import DownloaderSettings
+
+
+def main() -> None:
+    """Run the downloader until it is told to stop."""
+    run_service("downloader", DownloaderSettings, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""What the service needs of the world, and what passes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from common.contracts.facts import AudioFormat, FileStored, FileTags
+from common.contracts.names import ImportMode
+from common.contracts.status import Reason
+from common.contracts.work import SongDownload
+from sources.port import Candidate
+
+Progress = Callable[[int, int | None, str], None]
+"""Bytes done, bytes in all if known, a word on what is being done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """How a blocking step says how far it is, and learns that it must stop."""
+
+    progress: Progress
+    canceled: Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A song's bytes, complete as far as the source can tell, not verified yet.
+
+    ``head`` is the beginning of the content; ``owned``: the file is ours to change; ``borrowed``: it
+    lies in the source's own folder and stays there.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    head: bytes
+    owned: bool = True
+    borrowed: bool = False
+    import_mode: ImportMode | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """What a file says of itself."""
+
+    format: AudioFormat
+    tags: FileTags
+    exact_duration: bool = False
+    """Whether the duration was counted or declared in frames, so that a decoder must reach it."""
+    pcm: bool = False
+    """Uncompressed: a complete container is all there is to check."""
+    frames: int | None = None
+    """Sample frames that the container declares."""
+    md5: bytes | None = None
+    """MD5 of the decoded samples, where the container has it."""
+    bits: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What a decoder made of a file."""
+
+    frames: int
+    sample_rate: int
+    md5: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchState:
+    """What must be known to go on with a part: whose bytes they are, and how the server names that version."""
+
+    url_digest: str
+    etag: str | None = None
+    modified: str | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """A verified file on its way into the library: enough to find it again after a crash."""
+
+    cause: str
+    fact: FileStored
+    path: Path
+    """where it lies in the spool until the rename"""
+    targets: tuple[str, ...]
+    inode: int
+    old: str | None = None
+    """the locator of the file that this one replaces"""
+    result: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A record that a power cut spoiled: the song's file may be in the library already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where the file is. ``replaced``: it took the place of the old one, which is in the trash."""
+
+    locator: str
+    replaced: bool = False
+
+
+class SongLock(Protocol):
+    """The exclusive right to work on one song, over all copies of the downloader.
+
+    ``waited``: another had it meanwhile, so that what was read before may be old.
+    """
+
+    waited: bool
+
+    def release(self) -> None: ...
+
+
+class Spool(Protocol):
+    """Where songs are before they are in the library."""
+
+    def lock(self, song_id: int, *, canceled: Callable[[], bool]) -> SongLock:
+        """Raises SongBusy when another copy keeps it."""
+        ...
+
+    def part(self, song_id: int) -> Path: ...
+
+    def recall(self, song_id: int) -> FetchState | Placing | Torn | None:
+        """What an earlier try left noted."""
+        ...
+
+    def remember_fetch(self, song_id: int, state: FetchState) -> None: ...
+
+    def remember_placing(self, song_id: int, state: Placing) -> None: ...
+
+    def drop_part(self, song_id: int) -> None: ...
+
+    def forget(self, song_id: int) -> None:
+        """Remove part and record."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Brings the bytes of a candidate into the spool."""
+
+    def fetch(self, candidate: Candidate, song_id: int, *, mode: ImportMode, watch: Watch) -> Fetched: ...
+
+
+class Inspector(Protocol):
+    """Reads containers and decodes them."""
+
+    def inspect(self, path: Path, kind: str, size: int) -> Inspected:
+        """Raises Rejected when the container is broken or cut off."""
+        ...
+
+    def decodes(self, kind: str) -> bool: ...
+
+    def decode(self, path: Path, kind: str, inspected: Inspected, *, watch: Watch) -> Decoded:
+        """Raises Rejected when a decoder gives up."""
+        ...
+
+
+class Tagger(Protocol):
+    """Writes tags."""
+
+    def fill(self, fetched: Fetched, kind: str, wanted: FileTags) -> Fetched:
+        """A tagged copy beside the file, which stays as it was. Raises TaggingFailed."""
+        ...
+
+
+class TaggingFailed(Exception):
+    """The tags could not be written; the message says why in a few words."""
+
+
+class RejectMemory(Protocol):
+    """Content that was refused before, shared by all copies."""
+
+    def get(self, sha256: str) -> Reason | None: ...
+
+    def put(self, sha256: str, reason: Reason) -> None: ...
+
+
+class Library(Protocol):
+    """Where songs are kept."""
+
+    def holds(self, locator: str, size: int) -> bool: ...
+
+    def place(self, part: Path, targets: Sequence[str], *, replace: str | None, twin: str | None = None) -> Placed:
+        """Move ``part`` to the first free target, or over ``replace`` where that is the same file.
+
+        ``twin``: a file with this sha256 that has one of the names is the song's own, from before a crash.
+        """
+        ...
+
+    def adopt(self, placing: Placing) -> str | None:
+        """The locator where an interrupted placing left its file, if it did."""
+        ...
+
+    def trash(self, locator: str) -> None: ...
+
+    def remove(self, locator: str) -> None:
+        """Remove a file that nobody knows of yet."""
+        ...
+
+
+class Resolver(Protocol):
+    """Finds where a song's bytes can be had."""
+
+    def candidates(self, song: SongDownload, source: str) -> Sequence[Candidate]: ...

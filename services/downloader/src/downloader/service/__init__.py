@@ -1,0 +1,1 @@
+"""The decisions of the service: no I/O here."""
