@@ -11,6 +11,7 @@ from typing import Any
 import mutagen
 import mutagen.wave
 import soundfile
+from mutagen.id3 import TALB, TIT2, TPE1
 
 SAMPLE_RATE = 44_100
 _WAVE: Any = mutagen.wave.WAVE
@@ -69,13 +70,12 @@ def _tag(path: Path, *, ext: str, title: str | None, artist: str | None, album: 
     if not present:
         return
     if ext == "wav":
-        from mutagen.id3 import TALB, TIT2, TPE1
-
-        frames = {"title": TIT2, "artist": TPE1, "album": TALB}
+        frames: dict[str, Any] = {"title": TIT2, "artist": TPE1, "album": TALB}
         sound: Any = _WAVE(path)
         sound.add_tags()
         for key, value in present.items():
-            sound.tags.add(frames[key](encoding=3, text=[value]))
+            frame: Any = frames[key]
+            sound.tags.add(frame(encoding=3, text=[value]))
         sound.save()
         return
     tagged: Any = mutagen.File(path, easy=True)

@@ -87,11 +87,12 @@ class Collecting:
         stages: tuple[Stage, ...] = (Stage.COLLECT,),
         sources: tuple[str, ...] = ("local",),
         upload_backend: str | None = None,
+        **fields: Any,
     ) -> ActiveJob:
         """Start a job with plan items for ``stages`` and wait until the collector has nothing left of it."""
         self.jobs += 1
         job = await make_job(
-            self.bus, job_id=self.jobs, job_type=job_type, sources=sources, upload_backend=upload_backend
+            self.bus, job_id=self.jobs, job_type=job_type, sources=sources, upload_backend=upload_backend, **fields
         )
         plans = [JobPlan(job_id=job.job_id, stage=stage) for stage in stages]
         await Planner(self.bus).put(plans, cause=f"job {job.job_id}", job_id=job.job_id)

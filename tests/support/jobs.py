@@ -25,6 +25,8 @@ async def make_job(
     ack_wait: float = 3.0,
     max_ack_pending: int = 256,
     state: JobState = JobState.RUNNING,
+    playlist_scope: tuple[int, ...] = (),
+    download_sources: tuple[str, ...] = (),
 ) -> ActiveJob:
     """Create the lanes of a job and enter it into the job state."""
     lanes = [lane(job_id, Stage.PLAN, "job", item_type=ITEM_OF_STAGE[Stage.PLAN].TYPE)]
@@ -55,6 +57,8 @@ async def make_job(
         sources=sources,
         upload_backend=upload_backend,
         lanes=tuple(lanes),
+        playlist_scope=playlist_scope,
+        download_sources=download_sources,
     )
     current = await read_jobs(bus)
     await write_jobs(bus, [*(other for other in current.jobs if other.job_id != job_id), job])

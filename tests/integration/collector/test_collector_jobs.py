@@ -11,6 +11,7 @@ from common.contracts.facts import PlaylistCollected, PoolDefined, SongListed
 from common.contracts.names import BackendKind, ItemState, JobType, Stage
 from common.contracts.status import ItemStatus, Reason
 from common.contracts.work import FileUpload, SongDownload
+from tests.support.audio import make_audio
 from tests.support.collecting import Collecting, eventually
 from tests.support.tagged import wav
 
@@ -227,3 +228,20 @@ async def test_one_fact_writer_and_one_collector_do_not_collide(collecting: Coll
         await collecting.job()
         (listed,) = await collecting.facts(SongListed)
         assert (listed.name, listed.revision) == ("A", 2)
+
+
+async def test_a_job_with_a_scope_reads_and_asks_for_its_playlists_only(collecting: Collecting, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    for album in ("one", "two"):
+        make_audio(music / album / "song.flac", title=album, artist="A")
+    async with collecting.running(local_media_import_path=music):
+        scope = (playlist_id("local", "one/"),)
+        full = await collecting.job(playlist_scope=scope)
+        assert await collecting.asked(full) == ["one/song.flac"]
+        assert set(await collecting.states(full, Stage.SYNC)) == {"one"}
+
+        await collecting.job(JobType.SYNC_ONLY, stages=(Stage.SYNC,))
+        backlog = await collecting.job(JobType.DOWNLOAD_ONLY, stages=(Stage.DOWNLOAD,), playlist_scope=scope)
+        assert await collecting.asked(backlog) == ["one/song.flac"]
+        nobody = await collecting.job(download_sources=("feed",))
+        assert await collecting.asked(nobody) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_URL_LENGTH = 4096
 """Longer than any server takes, and short enough for a message and a database row."""
 _LOCAL_SUFFIXES = (".local", ".lan", ".localhost", ".internal", ".home.arpa", ".home")
+_BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -56,7 +58,7 @@ def split_http_url(url: str) -> SplitResult:
     """Take an http(s) URL apart. Raises :class:`PermanentError` with the reason when it is not one."""
     if len(url) > MAX_URL_LENGTH:
         raise PermanentError(f"The address is longer than {MAX_URL_LENGTH} characters.", code="url-invalid")
-    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in url):
+    if _BLANK_OR_CONTROL.search(url):
         raise PermanentError("The address holds spaces or control characters.", code="url-invalid")
     try:
         parts = urlsplit(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,8 +106,11 @@ class Record(Protocol):
         """Current playlists that were published before."""
         ...
 
-    def wanted(self, job_id: int, platforms: Iterable[str], *, after: int, limit: int) -> list[SongDownload]:
-        """Songs with an id above ``after`` that are listed, not stored and not given up; by id."""
+    def wanted(
+        self, job_id: int, platforms: Iterable[str], *, playlists: Collection[int] = (), after: int, limit: int
+    ) -> list[SongDownload]:
+        """Songs with an id above ``after`` that are listed (in ``playlists``, if any are named), not stored
+        and not given up; by id."""
         ...
 
     def uploads(self, job_id: int, backend: str, *, after: tuple[int, str], limit: int) -> list[FileUpload]:

@@ -41,6 +41,15 @@ class ActiveJob(Message):
     def takes_items(self) -> bool:
         return self.state is JobState.RUNNING
 
+    @property
+    def giving_sources(self) -> tuple[str, ...]:
+        """The sources of this job whose songs are downloaded."""
+        return tuple(name for name in self.sources if not self.download_sources or name in self.download_sources)
+
+    def covers(self, playlist_id: int) -> bool:
+        """Whether a playlist lies in the scope of this job."""
+        return not self.playlist_scope or playlist_id in self.playlist_scope
+
 
 class JobsState(Message):
     """All jobs that have not ended. ``revision`` grows with every change."""

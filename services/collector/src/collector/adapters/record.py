@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from itertools import islice
 from typing import Any, TypeVar
@@ -165,8 +165,18 @@ class DatabaseRecord:
             for row in rows
         ]
 
-    def wanted(self, job_id: int, platforms: Iterable[str], *, after: int, limit: int) -> list[SongDownload]:
+    def wanted(
+        self,
+        job_id: int,
+        platforms: Iterable[str],
+        *,
+        playlists: Collection[int] = (),
+        after: int,
+        limit: int,
+    ) -> list[SongDownload]:
         listed = exists().where(t.entries.c.song_id == t.songs.c.song_id, _is_page_of_current(), _is_current())
+        if playlists:
+            listed = listed.where(t.entries.c.playlist_id.in_(list(playlists)))
         stored = exists().where(
             t.stored.c.song_id == t.songs.c.song_id,
             _is_on_file_system(),

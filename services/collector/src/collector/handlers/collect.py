@@ -51,7 +51,13 @@ class CollectHandler:
                 )
         planned = 0
         if Stage.SYNC in context.job.stages:
-            planned = await context.plan(syncs(context.job.job_id, item.source, by_id.items()))
+            planned = await context.plan(
+                syncs(
+                    context.job.job_id,
+                    item.source,
+                    ((one, ref) for one, ref in by_id.items() if context.job.covers(one)),
+                )
+            )
         return succeeded(
             playlists=len(by_id), changed=fact is not None, planned=planned, problems=collisions[:RESULT_PROBLEMS]
         )

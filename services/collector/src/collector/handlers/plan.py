@@ -68,13 +68,14 @@ class PlanHandler:
 
     async def _sync(self, context: ItemContext) -> Outcome:
         job = context.job
-        items = await self._desk.run(self._desk.record.playlists_to_sync, job.job_id, job.sources)
+        known = await self._desk.run(self._desk.record.playlists_to_sync, job.job_id, job.sources)
+        items = [item for item in known if job.covers(item.playlist_id)]
         planned = await context.plan(items)
         count = len(items)
         seen = {item.playlist_id for item in items}
         notes: dict[str, str] = {}
         for pool in await self._desk.run(self._desk.record.pools, job.sources):
-            if seen.issuperset(pool.playlist_ids):
+            if seen.issuperset(one for one in pool.playlist_ids if job.covers(one)):
                 continue
             # Listed but never read: only the source knows what it is called there.
             try:
@@ -84,7 +85,8 @@ class PlanHandler:
                 notes[pool.platform] = error.message
                 continue
             by_id, _ = distinct(pool.platform, refs)
-            new = {one: ref for one, ref in by_id.items() if one not in seen and one in set(pool.playlist_ids)}
+            listed = {one for one in pool.playlist_ids if job.covers(one)} - seen
+            new = {one: ref for one, ref in by_id.items() if one in listed}
             planned += await context.plan(syncs(job.job_id, pool.platform, new.items()))
             count += len(new)
             seen.update(new)
@@ -95,7 +97,14 @@ class PlanHandler:
         planned = count = after = 0
         while True:
             chunk: list[SongDownload] = await self._desk.run(
-                partial(self._desk.record.wanted, job.job_id, job.sources, after=after, limit=PLAN_CHUNK)
+                partial(
+                    self._desk.record.wanted,
+                    job.job_id,
+                    job.giving_sources,
+                    playlists=job.playlist_scope,
+                    after=after,
+                    limit=PLAN_CHUNK,
+                )
             )
             if not chunk:
                 return succeeded(songs=count, planned=planned)
