@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 import nats.micro
@@ -34,22 +34,29 @@ from common.work import WorkLoop
 
 STOP_PATIENCE = 3.0
 """Seconds from SIGTERM to the end of the process, whatever its tasks do."""
+_CLOSE_PATIENCE = 1.5
+"""Seconds that closing the bus and databases may take after that."""
 _MIN_BEAT = 0.1
 """Seconds between two heartbeats at least: changes are told at once, but not ten thousand times."""
 
 Build = Callable[["Runtime"], Awaitable[None]]
+T = TypeVar("T")
 
 
 class Runtime:
     """What a service's bootstrap builds upon."""
 
-    def __init__(self, *, name: str, settings: Settings, bus: Bus, instance: str) -> None:
+    def __init__(
+        self, *, name: str, settings: Settings, bus: Bus, instance: str, stop: asyncio.Event | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
         self.bus = bus
         self.instance = instance
+        self._changed = asyncio.Event()
         self.jobs = JobsFollower(bus)
-        self.stop = asyncio.Event()
+        self.jobs.on_change = self.changed
+        self.stop = stop or asyncio.Event()
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._servers: list[HttpServer] = []
         self._checks: dict[str, Callable[[], Reason | None]] = {}
@@ -57,7 +64,6 @@ class Runtime:
         self._loops: list[WorkLoop] = []
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
         self._started_at = now()
-        self._changed = asyncio.Event()
 
     def add_task(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a coroutine until the service stops. If it raises, the process ends and says why."""
@@ -98,7 +104,7 @@ class Runtime:
 
     def problems(self) -> tuple[Reason, ...]:
         """Why the service cannot work now."""
-        found = [reason for check in self._checks.values() if (reason := check()) is not None]
+        found = [reason for name, check in self._checks.items() if (reason := _asked(name, check)) is not None]
         if not self.bus.nc.is_connected:
             found.append(Reason(code="bus-unavailable", message="The bus is away; waiting for it."))
         return tuple(found)
@@ -125,10 +131,7 @@ class Runtime:
         )
 
     async def run(self) -> None:
-        """Run everything until a signal or the first failure. Raises that failure."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
+        """Run everything until ``stop`` or the first failure. Raises that failure."""
         health = HttpServer(
             health_app(problems=self.problems, detail=self.detail, name=self.name),
             host=self.settings.health_host,
@@ -143,6 +146,7 @@ class Runtime:
         ]
         jobs += [asyncio.create_task(server.run(self.stop), name="http") for server in self._servers]
         jobs.append(asyncio.create_task(self._beat(), name="heartbeat"))
+        jobs.append(asyncio.create_task(self._watch_bus(), name="bus"))
         stopped = asyncio.create_task(self.stop.wait())
         get_logger().info("started", ports=[server.port for server in self._servers])
         try:
@@ -182,6 +186,17 @@ class Runtime:
             )
             for wait in waits:
                 wait.cancel()
+
+    async def _watch_bus(self) -> None:
+        """A connection that the server ended for good is not made again; a new process may do better."""
+        closed, stopped = asyncio.create_task(self.bus.closed.wait()), asyncio.create_task(self.stop.wait())
+        await asyncio.wait({closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        closed.cancel()
+        stopped.cancel()
+        if not self.stop.is_set():
+            raise BusUnavailable(
+                f"The bus ended the connection for good ({self.bus.nc.last_error or 'no reason given'})."
+            )
 
     async def _register(self) -> None:
         """Show up in ``nats micro ls``."""
@@ -229,18 +244,46 @@ async def _guarded(name: str, model: type[S], build: Build) -> None:
 
 
 async def _main(name: str, settings: Settings, instance: str, build: Build) -> None:
-    bus = await _connect(settings, name, instance)
-    runtime = Runtime(name=name, settings=settings, bus=bus, instance=instance)
+    """Run the service until it ends, or for a few seconds past a signal, wherever it is by then."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, runtime.stop.set)
+        loop.add_signal_handler(number, stop.set)
+    running = asyncio.create_task(_run(name, settings, instance, build, stop))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({running}, timeout=STOP_PATIENCE + _CLOSE_PATIENCE)
+    if running.cancelled():
+        raise RuntimeError("the service was cancelled from inside")
+    if running.done():
+        running.result()
+
+
+async def _run(name: str, settings: Settings, instance: str, build: Build, stop: asyncio.Event) -> None:
+    bus = await _unless(stop, _connect(settings, name, instance))
+    if bus is None:
+        return
+    runtime = Runtime(name=name, settings=settings, bus=bus, instance=instance, stop=stop)
     try:
-        if name != "console" and not await wait_for_streams(bus, runtime.stop):
+        if name != "console" and not await wait_for_streams(bus, stop):
             return
-        await build(runtime)
-        await runtime.run()
+        await _unless(stop, build(runtime))
+        if not stop.is_set():
+            await runtime.run()
     finally:
         await runtime.close()
+
+
+async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of ``work``, or None when ``stop`` came first."""
+    task, stopped = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task}, timeout=1)
+    return None
 
 
 async def _connect(settings: Settings, name: str, instance: str) -> Bus:
@@ -270,6 +313,14 @@ async def _named(name: str, run: Callable[[], Awaitable[None]]) -> None:
     except Exception:
         get_logger().error("task failed", task=name)
         raise
+
+
+def _asked(name: str, check: Callable[[], Reason | None]) -> Reason | None:
+    """A check that cannot even be made is a problem of the service, not its end."""
+    try:
+        return check()
+    except Exception as error:
+        return Reason(code="check-failed", message=f"The check of {name} failed ({type(error).__name__}).")
 
 
 def _version(name: str) -> str:

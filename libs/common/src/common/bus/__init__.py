@@ -1,7 +1,7 @@
 """The bus: one connection, publishing, reading, following. Facts about NATS live here and nowhere else."""
 
 from common.bus.connection import Bus, Stored
-from common.bus.errors import StreamFull, StreamMissing, SubjectTaken, WrongLastSequence
+from common.bus.errors import StreamFull, StreamMissing, StreamReplaced, SubjectTaken, WrongLastSequence
 from common.bus.facts import FactWriter
 from common.bus.jobs import JobsFollower
 from common.bus.replay import Replay, StreamState
@@ -14,6 +14,7 @@ __all__ = [
     "Stored",
     "StreamFull",
     "StreamMissing",
+    "StreamReplaced",
     "StreamState",
     "SubjectTaken",
     "WrongLastSequence",

@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
+from nats.errors import ConnectionClosedError, MaxPayloadError, NoRespondersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
 from common.bus.errors import StreamMissing, from_answer
 from common.contracts.envelope import Envelope, Message, decode, encode, wrap
-from common.errors import BusUnavailable, ConfigurationError
+from common.errors import BusUnavailable, ConfigurationError, PermanentError
 from common.settings import Settings
 from common.telemetry import get_logger
 
 T = TypeVar("T", bound=Message)
+Hook = Callable[[], Awaitable[None]]
 
 REQUEST_TIMEOUT = 2.0
 """A request in flight at a disconnect waits its whole timeout, so this is short and repeated."""
@@ -46,10 +47,12 @@ class Stored:
 class Bus:
     """A connection, made by :meth:`connect`, that outlives restarts of the server."""
 
-    def __init__(self, *, nc: Client, producer: str, hooks: list[Callable[[], Awaitable[None]]]) -> None:
+    def __init__(self, *, nc: Client, producer: str, hooks: list[Hook], closed: asyncio.Event) -> None:
         self.nc = nc
         self.js: JetStreamContext = nc.jetstream(timeout=REQUEST_TIMEOUT)
         self.producer = producer
+        self.closed = closed
+        """Set when the connection has ended for good: by :meth:`close`, or because the server refuses us."""
         self._reconnected = hooks
 
     @classmethod
@@ -60,23 +63,37 @@ class Bus:
         password is refused. Neither shows the password.
         """
         log = get_logger()
-        hooks: list[Callable[[], Awaitable[None]]] = []
+        hooks: list[Hook] = []
+        closed = asyncio.Event()
         refused: list[str] = []
+        said: set[str] = set()
         nc = Client()
 
         async def on_error(error: Exception) -> None:
-            if "authorization" in str(error).lower():
-                refused.append(str(error))
-            log.warning("bus error", error=str(error) or type(error).__name__)
+            words = str(error) or type(error).__name__
+            # A server that is away fails four times a second with the same words.
+            if words in said:
+                return
+            said.add(words)
+            if "authorization" in words.lower():
+                refused.append(words)
+            log.warning("bus error", error=words)
 
         async def on_disconnect() -> None:
             if not nc.is_closed:
                 log.warning("bus disconnected")
 
         async def on_reconnect() -> None:
+            said.clear()
             log.info("bus reconnected")
-            for hook in hooks:
-                await hook()
+            for hook in tuple(hooks):
+                try:
+                    await hook()
+                except Exception as error:  # it would end the reconnection, and the hooks after it
+                    log.error("a hook failed after the reconnection", exc_info=error)
+
+        async def on_closed() -> None:
+            closed.set()
 
         try:
             await asyncio.wait_for(
@@ -96,6 +113,7 @@ class Bus:
                     error_cb=on_error,
                     disconnected_cb=on_disconnect,
                     reconnected_cb=on_reconnect,
+                    closed_cb=on_closed,
                 ),
                 _CONNECT_PATIENCE,
             )
@@ -110,11 +128,15 @@ class Bus:
             raise BusUnavailable(
                 f"No NATS server answers at {_without_userinfo(settings.nats_url)}. Start it, or set NATS_URL."
             ) from None
-        return cls(nc=nc, producer=f"{service}.{instance}", hooks=hooks)
+        return cls(nc=nc, producer=f"{service}.{instance}", hooks=hooks, closed=closed)
 
-    def on_reconnect(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Call ``hook`` after each reconnection: what was pushed meanwhile is lost."""
+    def on_reconnect(self, hook: Hook) -> Callable[[], None]:
+        """Call ``hook`` after each reconnection: what was pushed meanwhile is lost.
+
+        It must not wait, because the connection is still being made. Returns what takes it away.
+        """
         self._reconnected.append(hook)
+        return lambda: self._reconnected.remove(hook)
 
     async def publish(
         self,
@@ -130,7 +152,7 @@ class Bus:
 
         Repeats with the same ``msg_id`` for up to 15 s. ``expect_last`` is the sequence that the
         subject's last message must have (0: none). Raises WrongLastSequence, SubjectTaken,
-        StreamFull, StreamMissing or BusUnavailable.
+        StreamFull, StreamMissing, BusUnavailable, or PermanentError when the message is too large.
         """
         envelope = wrap(message, id=msg_id, producer=self.producer, job_id=job_id, trace=trace)
         headers = {"Nats-Msg-Id": msg_id}
@@ -170,13 +192,23 @@ class Bus:
         while True:
             missing = False
             try:
-                return await self.nc.request(subject, payload, timeout=REQUEST_TIMEOUT, headers=headers)
+                # Sent while disconnected it would be kept, and be stored once for each repetition.
+                if self.nc.is_connected:
+                    return await self.nc.request(subject, payload, timeout=REQUEST_TIMEOUT, headers=headers)
+                if self.nc.is_closed:
+                    raise ConnectionClosedError
             except NoRespondersError:
                 missing = True
             except (NatsTimeout, OutboundBufferLimitError):
                 pass
             except ConnectionClosedError:
                 raise BusUnavailable("the connection to the bus was closed") from None
+            except MaxPayloadError:
+                raise PermanentError(
+                    f"A message of {len(payload)} bytes for {subject} is larger than the bus takes "
+                    f"({self.nc.max_payload}).",
+                    code="message-too-large",
+                ) from None
             if loop.time() >= deadline:
                 if missing:
                     raise StreamMissing(f"no stream holds {subject}; is the console running?")
@@ -184,7 +216,7 @@ class Bus:
             await asyncio.sleep(0.25)
 
     async def close(self) -> None:
-        """Send what is buffered, at most half a second, and close."""
+        """Send what is buffered, at most a second, and close."""
         if self.nc.is_closed:
             return
         if self.nc.is_connected:

@@ -18,6 +18,10 @@ from common.telemetry import get_logger
 _WAIT = 1.0
 """Seconds of one pull; longer would be lost time after a restart of the server."""
 _RETRY_DELAY = 2.0
+_AWAY_PAUSE = 0.2
+_ERROR_PAUSE = 1.0
+_FINISH_PATIENCE = 0.5
+"""Seconds that handlers have at the end; what they do not finish comes again after ``ack_wait``."""
 
 Handle = Callable[[Stored], Awaitable[None]]
 
@@ -36,22 +40,37 @@ async def consume(
     """Give every message of ``filter`` to ``handle`` until ``stop``, and ack it when that returned.
 
     At least once: after an error or a crash the message comes again. Copies of a service share the
-    consumer by its name. ``pending`` of the consumer tells how far behind it is.
+    consumer by its name. ``pending`` of the consumer tells how far behind it is. Raises BusUnavailable
+    when the connection is closed for good.
     """
-    await _ensure(bus, stream, durable, filter, max_in_flight, ack_wait)
+    config = ConsumerConfig(
+        durable_name=durable,
+        filter_subject=filter,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ack_wait,
+        max_deliver=-1,
+        max_ack_pending=max_in_flight,
+    )
     inbox = bus.nc.new_inbox()
     subscription = await bus.nc.subscribe(inbox)
     running: set[asyncio.Task[None]] = set()
     request = json.dumps({"batch": max_in_flight // 2, "expires": int(_WAIT * 1e9)}).encode()
+    known = False
     try:
         while not stop.is_set():
+            if bus.nc.is_reconnecting:
+                # Pulls sent now would be kept and all be answered at the reconnection.
+                await asyncio.sleep(_AWAY_PAUSE)
+                continue
             try:
+                if not known:
+                    await bus.js.add_consumer(stream, config)
+                    known = True
                 await bus.nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", request, reply=inbox)
                 for _ in range(max_in_flight // 2):
                     message = await subscription.next_msg(timeout=_WAIT * 2)
                     if message.headers and "Status" in message.headers:
-                        if message.headers.get("Status") == "503":
-                            await _ensure(bus, stream, durable, filter, max_in_flight, ack_wait)
+                        known = message.headers.get("Status") in ("404", "408")
                         break
                     task = asyncio.create_task(_one(bus, message, handle))
                     running.add(task)
@@ -59,14 +78,20 @@ async def consume(
                     if stop.is_set():
                         break
             except (nats.errors.TimeoutError, TimeoutError):
-                continue
+                known = False  # nobody answers for a consumer that does not exist
             except nats.errors.ConnectionClosedError:
                 if stop.is_set():
                     return
                 raise BusUnavailable("the connection to the bus was closed") from None
+            except nats.errors.Error as error:
+                # The stream is not there yet, JetStream is coming up, a leader is being elected.
+                get_logger().warning("a consumer waits for its stream", consumer=durable, reason=str(error))
+                await asyncio.sleep(_ERROR_PAUSE)
             while len(running) >= max_in_flight:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        if running:
+            await asyncio.wait(running, timeout=_FINISH_PATIENCE)
         for task in running:
             task.cancel()
         with contextlib.suppress(nats.errors.Error):
@@ -84,23 +109,3 @@ async def _one(bus: Bus, message: Msg, handle: Handle) -> None:
         answer = b"-NAK " + json.dumps({"delay": int(_RETRY_DELAY * 1e9)}).encode()
     with contextlib.suppress(nats.errors.Error):
         await bus.nc.publish(message.reply, answer)
-
-
-async def _ensure(bus: Bus, stream: str, durable: str, filter: str, max_in_flight: int, ack_wait: float) -> None:
-    while True:
-        try:
-            await bus.js.add_consumer(
-                stream,
-                ConsumerConfig(
-                    durable_name=durable,
-                    filter_subject=filter,
-                    ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=ack_wait,
-                    max_deliver=-1,
-                    max_ack_pending=max_in_flight,
-                ),
-            )
-        except (nats.errors.TimeoutError, nats.errors.NoRespondersError, TimeoutError):
-            await asyncio.sleep(0.25)
-        else:
-            return

@@ -34,6 +34,12 @@ class StreamMissing(BusUnavailable):
     code = "stream-missing"
 
 
+class StreamReplaced(MusicCloudError):
+    """The stream is not the one that was being read: it was made anew, or has lost its end."""
+
+    code = "stream-replaced"
+
+
 def from_answer(subject: str, error: dict[str, Any]) -> MusicCloudError:
     """The error for JetStream's answer ``{"code", "err_code", "description"}``."""
     number = error.get("err_code")

@@ -9,7 +9,7 @@ from itertools import islice
 
 from common.bus.connection import Bus
 from common.bus.errors import WrongLastSequence
-from common.contracts.envelope import decode
+from common.contracts.envelope import UndecodableMessage, decode
 from common.contracts.facts import Fact
 from common.contracts.streams import CATALOG
 from common.errors import TransientError
@@ -33,20 +33,29 @@ class FactWriter:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def publish(self, fact: Fact, *, cause: str, job_id: int | None = None, trace: str | None = None) -> int:
+    async def publish(
+        self, fact: Fact, *, cause: str, job_id: int | None = None, trace: str | None = None, fresh: bool = False
+    ) -> int:
         """Publish ``fact`` with the next revision of its key; return its sequence.
 
-        The same ``cause`` twice is one fact. Raises TransientError when others keep writing the key.
+        The same ``cause`` twice is one fact. ``fresh`` says that the key most likely has no fact
+        yet, which saves a look; it may be wrong. Raises TransientError when others keep writing the key.
         """
         id = message_id(fact.subject, cause)
-        for _ in range(_ATTEMPTS):
-            stored = await self._bus.last(CATALOG, fact.subject)
+        for attempt in range(_ATTEMPTS):
+            stored = None if fresh and attempt == 0 else await self._bus.last(CATALOG, fact.subject)
             revision, expected = 1, 0
             if stored is not None:
-                last = decode(stored.data, type(fact))
-                if last.id == id:
-                    return stored.sequence
-                revision, expected = last.data.revision + 1, stored.sequence
+                expected = stored.sequence
+                try:
+                    last = decode(stored.data, type(fact))
+                except UndecodableMessage:
+                    # Not ours. A sequence is higher than any revision that was before it.
+                    revision = stored.sequence
+                else:
+                    if last.id == id:
+                        return stored.sequence
+                    revision = last.data.revision + 1
             try:
                 return await self._bus.publish(
                     fact.subject,
@@ -61,11 +70,19 @@ class FactWriter:
         raise TransientError(f"{fact.TYPE} is being written by somebody else; it is tried again", code="fact-contended")
 
     async def publish_many(
-        self, facts: Iterable[Fact], *, cause: str, job_id: int | None = None, trace: str | None = None
+        self,
+        facts: Iterable[Fact],
+        *,
+        cause: str,
+        job_id: int | None = None,
+        trace: str | None = None,
+        fresh: bool = False,
     ) -> int:
         """Publish facts of different keys, many in flight at once; return how many. Order is not kept."""
         rest, count = iter(facts), 0
         while chunk := list(islice(rest, IN_FLIGHT)):
-            await asyncio.gather(*(self.publish(fact, cause=cause, job_id=job_id, trace=trace) for fact in chunk))
+            await asyncio.gather(
+                *(self.publish(fact, cause=cause, job_id=job_id, trace=trace, fresh=fresh) for fact in chunk)
+            )
             count += len(chunk)
         return count

@@ -21,10 +21,12 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from common.bus.connection import Bus, Stored
+from common.bus.errors import StreamReplaced
 from common.contracts.streams import CATALOG
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
 
+_RETRY = 0.25
 _ANSWER_PATIENCE = 5.0
 """Past the expiry of a pull; longer means that the pull was lost with the connection."""
 
@@ -47,12 +49,14 @@ class Replay:
         self._stream = stream
         self._consumer = consumer
         self._filter = filter
+        self._created: datetime | None = None
         self.pending = 0
         """Messages that the stream holds beyond the last one read."""
 
     async def stream_state(self) -> StreamState:
         """Ask the server where the stream stands."""
         info = await self._bus.js.stream_info(self._stream)
+        self._created = info.created
         return StreamState(
             first_sequence=info.state.first_seq,
             last_sequence=info.state.last_seq,
@@ -66,7 +70,8 @@ class Replay:
         """Yield batches of messages with a sequence above ``after``, in order, for ever.
 
         An empty batch says that nothing came for ``max_wait`` seconds. When the next batch is
-        asked for, the last one counts as handled.
+        asked for, the last one counts as handled. Raises BusUnavailable when the connection is closed,
+        StreamReplaced when the stream is not (any more) the one that was asked of, or ends before ``after``.
         """
         inbox = self._bus.nc.new_inbox()
         subscription = await self._bus.nc.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
@@ -75,31 +80,40 @@ class Replay:
         async def doubt() -> None:
             fresh.clear()
 
-        self._bus.on_reconnect(doubt)
+        forget = self._bus.on_reconnect(doubt)
         expected = 0
         try:
             while True:
                 if not fresh.is_set():
+                    fresh.set()
                     await self._make_consumer(after)
                     while subscription.pending_msgs:
                         await subscription.next_msg(timeout=0.1)
-                    fresh.set()
                     expected = 1
                 batch, complete, expected = await self._pull(subscription, inbox, max_messages, max_wait, expected)
                 if batch:
                     after = batch[-1].sequence
                 if not complete:
                     fresh.clear()
+                    if not batch:
+                        await asyncio.sleep(_RETRY)
                 yield batch
         finally:
+            forget()
             try:
                 await subscription.unsubscribe()
             except (nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
                 get_logger().debug("replay ended after its connection", consumer=self._consumer)
 
     async def _make_consumer(self, after: int) -> None:
+        said = ""
         while True:
+            if self._bus.nc.is_reconnecting:
+                # Requests sent now would be kept, and all be carried out at the reconnection.
+                await asyncio.sleep(_RETRY)
+                continue
             try:
+                await self._look(after)
                 with contextlib.suppress(NotFoundError):
                     await self._bus.js.delete_consumer(self._stream, self._consumer)
                 info = await self._bus.js.add_consumer(
@@ -112,13 +126,27 @@ class Replay:
                         filter_subject=self._filter,
                     ),
                 )
-            except (nats.errors.TimeoutError, nats.errors.NoRespondersError, TimeoutError):
-                await asyncio.sleep(0.25)
-                continue
             except nats.errors.ConnectionClosedError:
                 raise BusUnavailable("the connection to the bus was closed") from None
+            except (nats.errors.Error, TimeoutError) as error:
+                # The stream is not there yet, JetStream is coming up, a leader is being elected.
+                if said != (said := str(error)):
+                    get_logger().warning("replay waits for its stream", consumer=self._consumer, reason=said)
+                await asyncio.sleep(_RETRY)
+                continue
             self.pending = info.num_pending or 0
             return
+
+    async def _look(self, after: int) -> None:
+        info = await self._bus.js.stream_info(self._stream)
+        if self._created is not None and info.created != self._created:
+            raise StreamReplaced(f"The stream {self._stream} was made anew since it was begun to be read.")
+        if info.state.last_seq < after:
+            raise StreamReplaced(
+                f"The stream {self._stream} ends at {info.state.last_seq}, but was read up to {after}: "
+                "the bus has lost what lies between."
+            )
+        self._created = info.created
 
     async def _pull(
         self, subscription: Subscription, inbox: str, wanted: int, max_wait: float, expected: int

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import nats.errors
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from common.bus.connection import Bus
 from common.contracts.jobs import JOBS_BUCKET
 from common.contracts.streams import STREAMS, StreamSpec
+from common.errors import BusUnavailable
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
 
@@ -43,8 +45,10 @@ async def wait_for_streams(bus: Bus, stop: asyncio.Event) -> bool:
         for name in tuple(missing):
             try:
                 await bus.js.stream_info(name)
-            except (NotFoundError, TimeoutError):
-                break
+            except (nats.errors.Error, TimeoutError):
+                if bus.nc.is_closed:
+                    raise BusUnavailable("the connection to the bus was closed") from None
+                break  # not made yet, or JetStream is still coming up
             missing.discard(name)
         if not missing:
             return True

@@ -45,13 +45,27 @@ class Envelope(BaseModel, Generic[T]):
     data: T
 
 
+_ANY = Envelope[Any]
+
+
+_ENVELOPES: dict[type[Message], type[Envelope[Any]]] = {}
+"""Looking a parametrized model up costs pydantic more than parsing a small message."""
+
+
+def _envelope_of(model: type[T]) -> type[Envelope[T]]:
+    found = _ENVELOPES.get(model)
+    if found is None:
+        found = _ENVELOPES[model] = Envelope[model]  # type: ignore[valid-type]
+    return found
+
+
 class UndecodableMessage(ValueError):
     """The bytes are not a message of ours; the sentence says why."""
 
 
 def wrap(data: T, *, id: str, producer: str, job_id: int | None = None, trace: str | None = None) -> Envelope[T]:
     """Put a payload into its envelope. A missing ``trace`` starts a new one."""
-    return Envelope[Any](
+    return _ANY(
         id=id,
         type=data.TYPE,
         version=data.VERSION,
@@ -75,7 +89,7 @@ def decode(payload: bytes, model: type[T]) -> Envelope[T]:
     does not hold the fields that the type needs.
     """
     try:
-        envelope = Envelope[model].model_validate_json(payload)  # type: ignore[valid-type]
+        envelope = _envelope_of(model).model_validate_json(payload)
     except ValidationError as error:
         raise UndecodableMessage(_first_problem(payload, error)) from None
     if envelope.type != model.TYPE:

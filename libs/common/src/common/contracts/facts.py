@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +19,9 @@ class Fact(Message):
     removed: bool = Field(default=False, description="true withdraws the fact")
 
     @property
+    @abstractmethod
     def subject(self) -> str:
-        raise TypeError(f"{type(self).__name__} has no subject")
+        """Where the fact stands in CATALOG: its type and its key."""
 
 
 class PoolDefined(Fact):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -18,14 +19,14 @@ class WorkItem(Message):
     job_id: Id
 
     @property
+    @abstractmethod
     def lane(self) -> str:
         """The source or backend whose limits this item obeys."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """What the item is about, unique in its job and stage."""
-        raise NotImplementedError
 
     @property
     def title(self) -> str:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 
 from common.bus.connection import Bus
+from common.bus.errors import WrongLastSequence
 from common.bus.jobs import JobsFollower
 from common.contracts.envelope import Envelope, UndecodableMessage, decode, now
 from common.contracts.jobs import ActiveJob
 from common.contracts.names import ItemState, JobState, Stage
-from common.contracts.status import ItemStatus, Reason
+from common.contracts.status import Reason
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
-from common.errors import BusUnavailable
 from common.settings import Settings
 from common.telemetry import get_logger
 from common.work.context import Handler, ItemContext
-from common.work.decide import HoldLane, Park, Retry, after_error, after_interruption
-from common.work.journal import Journal
+from common.work.decide import MAX_DELAY, HoldLane, Park, Retry, after_error, after_interruption
+from common.work.journal import Journal, Record
 from common.work.lease import Interrupted, Lease
 from common.work.outcome import Outcome
 from common.work.planner import Planner
@@ -32,7 +33,7 @@ _EARLY = 0.5
 
 
 class Untried(Enum):
-    """The item went back without a try: it says nothing of its lane."""
+    """The item was not tried, or not to its end: it says nothing of its lane."""
 
     UNTRIED = "untried"
 
@@ -73,6 +74,15 @@ class Attempt:
     async def run(self, delivery: Delivery) -> HoldLane | Untried | None:
         """Do the item, or give it back. Raises BusUnavailable; the item is then redelivered."""
         try:
+            return await self._run(delivery)
+        except WrongLastSequence:
+            # Another worker has it, or a person decided about it. An answer to the queue would be
+            # taken as that worker's, so there is none.
+            get_logger().warning("item left to whoever wrote its status since", subject=delivery.subject)
+            return UNTRIED
+
+    async def _run(self, delivery: Delivery) -> HoldLane | Untried | None:
+        try:
             envelope = decode(delivery.data, ITEM_OF_STAGE[self._stage])
             if envelope.data.subject != delivery.subject:
                 raise UndecodableMessage(f"the payload belongs to {envelope.data.subject[:200]}")
@@ -81,8 +91,10 @@ class Attempt:
             return None
         item: WorkItem = envelope.data
         # The job state is read after the delivery: a pause that was confirmed before is seen.
-        state, status = await asyncio.gather(self._jobs.refresh(), self._journal.read(item))
-        job = state.job(item.job_id)
+        _, record = await asyncio.gather(self._jobs.refresh(), self._journal.read(item))
+        # The newest state is asked, not the one just read: a heartbeat may have told meanwhile that
+        # this worker has seen it. From here to on_start nothing may wait.
+        job, status = self._jobs.state.job(item.job_id), record.status
         if job is None or not job.takes_items:
             paused = job is not None and job.state in {JobState.PAUSED, JobState.PAUSE_REQUESTED}
             await delivery.nak(0.0 if paused else _NOT_RUNNING_DELAY)
@@ -92,35 +104,36 @@ class Attempt:
             return None
         early = (status.next_try_at - now()).total_seconds() if status.next_try_at else 0.0
         if early > _EARLY:
-            await delivery.nak(early)
+            # Bounded, because another machine's clock may be wrong.
+            await delivery.nak(min(early, MAX_DELAY))
             return UNTRIED
-        return await self._try(delivery, item, job, status, envelope)
+        return await self._try(delivery, item, job, record, envelope)
 
     async def _try(
-        self, delivery: Delivery, item: WorkItem, job: ActiveJob, status: ItemStatus, envelope: Envelope[WorkItem]
+        self, delivery: Delivery, item: WorkItem, job: ActiveJob, record: Record, envelope: Envelope[WorkItem]
     ) -> HoldLane | Untried | None:
-        trace = envelope.trace
+        trace, tries = envelope.trace, record.status.tries
         # A try is known by the message, and by how often it was delivered.
         cause = f"{item.subject}:{delivery.sequence}:{delivery.delivered}"
-        if status.state is ItemState.RUNNING:
-            status = await self._show_interrupted(status, cause=cause, trace=trace)
-            if (park := after_interruption(status)) is not None:
-                await self._park(delivery, status, park, cause=cause, trace=trace)
-                return None
         context = ItemContext(
             item=item,
             job=job,
-            tries=status.tries,
+            tries=tries,
             redelivered=delivery.delivered > 1,
             trace=trace,
-            cause=f"{item.subject}:{delivery.sequence}:{status.tries}",
+            cause=f"{item.subject}:{delivery.sequence}:{tries}",
             planner=self._planner,
             on_bytes=self._on_bytes,
         )
         self._on_start(context)
         try:
-            status = await self._journal.write(
-                status,
+            if record.status.state is ItemState.RUNNING:
+                record = await self._show_interrupted(record, cause=cause, trace=trace)
+                if (park := after_interruption(record.status)) is not None:
+                    await self._park(delivery, record, park, cause=cause, trace=trace)
+                    return None
+            record = await self._journal.write(
+                record,
                 cause=cause,
                 trace=trace,
                 state=ItemState.RUNNING,
@@ -131,32 +144,36 @@ class Attempt:
                 reason=None,
                 max_tries=self._settings.max_tries,
             )
-            return await self._handle(delivery, item, context, status, cause=cause)
+            return await self._handle(delivery, item, context, record, cause=cause)
         finally:
             self._on_end(context)
 
     async def _handle(
-        self, delivery: Delivery, item: WorkItem, context: ItemContext, status: ItemStatus, *, cause: str
+        self, delivery: Delivery, item: WorkItem, context: ItemContext, record: Record, *, cause: str
     ) -> HoldLane | Untried | None:
-        lease = Lease(delivery=delivery, context=context, settings=self._settings)
+        async def wanted() -> bool:
+            job = (await self._jobs.refresh()).job(item.job_id)
+            return job is not None and not job.state.ended
+
+        lease = Lease(delivery=delivery, context=context, settings=self._settings, wanted=wanted)
         try:
             outcome = await lease.guard(self._handler(item, context))
         except Interrupted as interrupted:
-            await self._interrupted(delivery, status, interrupted, cause=cause, trace=context.trace)
-            return None
+            await self._interrupted(delivery, record, interrupted, cause=cause, trace=context.trace)
+            return UNTRIED
         except asyncio.CancelledError:
             context.canceled.set()
             reason = Reason(code="worker-stopped", message=f"The worker {self._worker} was stopped; another takes it.")
-            await self._give_back(delivery, status, ItemState.INTERRUPTED, reason, cause=cause, trace=context.trace)
+            await self._give_back(delivery, record, ItemState.INTERRUPTED, reason, cause=cause, trace=context.trace)
             raise
         except Exception as error:  # every type has its decision
-            return await self._failed(delivery, status, error, cause=cause, trace=context.trace)
-        await self._done(delivery, status, outcome, cause=cause, trace=context.trace)
+            return await self._failed(delivery, record, error, cause=cause, trace=context.trace)
+        await self._done(delivery, record, outcome, cause=cause, trace=context.trace)
         return None
 
-    async def _done(self, delivery: Delivery, status: ItemStatus, outcome: Outcome, *, cause: str, trace: str) -> None:
+    async def _done(self, delivery: Delivery, record: Record, outcome: Outcome, *, cause: str, trace: str) -> None:
         await self._journal.write(
-            status,
+            record,
             cause=cause,
             trace=trace,
             state=outcome.state,
@@ -168,8 +185,9 @@ class Attempt:
         await delivery.ack()
 
     async def _failed(
-        self, delivery: Delivery, status: ItemStatus, error: Exception, *, cause: str, trace: str
+        self, delivery: Delivery, record: Record, error: Exception, *, cause: str, trace: str
     ) -> HoldLane | Untried | None:
+        status = record.status
         decision = after_error(
             error,
             tries=status.tries,
@@ -180,19 +198,19 @@ class Attempt:
         if decision.reason.code == "internal-error":
             log.error("item failed by a bug", exc_info=error)
         if isinstance(decision, Park):
-            await self._park(delivery, status, decision, cause=cause, trace=trace)
+            await self._park(delivery, record, decision, cause=cause, trace=trace)
             return None
         if isinstance(decision, HoldLane):
             log.warning("lane on hold", reason=decision.reason.message)
-            if not isinstance(error, BusUnavailable):
-                await self._give_back(delivery, status, ItemState.QUEUED, decision.reason, cause=cause, trace=trace)
+            await self._give_back(delivery, record, ItemState.QUEUED, decision.reason, cause=cause, trace=trace)
             return decision
-        await self._retry(delivery, status, decision, cause=cause, trace=trace)
+        await self._retry(delivery, record, decision, cause=cause, trace=trace)
         return None
 
-    async def _retry(self, delivery: Delivery, status: ItemStatus, decision: Retry, *, cause: str, trace: str) -> None:
+    async def _retry(self, delivery: Delivery, record: Record, decision: Retry, *, cause: str, trace: str) -> None:
+        status = record.status
         await self._journal.write(
-            status,
+            record,
             cause=cause,
             trace=trace,
             state=ItemState.QUEUED,
@@ -203,7 +221,8 @@ class Attempt:
         await self._journal.log("warning", "tried again later", status, reason=decision.reason.message)
         await delivery.nak(decision.delay)
 
-    async def _park(self, delivery: Delivery, status: ItemStatus, decision: Park, *, cause: str, trace: str) -> None:
+    async def _park(self, delivery: Delivery, record: Record, decision: Park, *, cause: str, trace: str) -> None:
+        status = record.status
         await self._journal.bury(
             subject=delivery.subject,
             payload=delivery.data,
@@ -213,7 +232,7 @@ class Attempt:
             tries=status.tries + 1,
         )
         await self._journal.write(
-            status,
+            record,
             cause=cause,
             trace=trace,
             state=ItemState.FAILED,
@@ -225,13 +244,14 @@ class Attempt:
         await self._journal.log("error", "failed", status, reason=decision.reason.message)
         await delivery.term()
 
-    async def _show_interrupted(self, status: ItemStatus, *, cause: str, trace: str) -> ItemStatus:
+    async def _show_interrupted(self, record: Record, *, cause: str, trace: str) -> Record:
+        status = record.status
         reason = Reason(
             code="worker-lost",
             message=f"The worker {status.worker or 'before'} ended without finishing; taken up again.",
         )
         return await self._journal.write(
-            status,
+            record,
             cause=cause,
             trace=trace,
             state=ItemState.INTERRUPTED,
@@ -240,24 +260,26 @@ class Attempt:
         )
 
     async def _interrupted(
-        self, delivery: Delivery, status: ItemStatus, interrupted: Interrupted, *, cause: str, trace: str
+        self, delivery: Delivery, record: Record, interrupted: Interrupted, *, cause: str, trace: str
     ) -> None:
-        if interrupted.lane_gone:
-            return  # canceled: whoever removed the consumer also says so of its items
-        counted = status.model_copy(update={"interruptions": status.interruptions + 1})
+        get_logger().warning("item interrupted", item=record.status.title, reason=interrupted.reason.message)
+        if not interrupted.ours:
+            return  # whoever has it now, or canceled it, says what becomes of it
+        interruptions = record.status.interruptions + 1
+        counted = replace(record, status=record.status.model_copy(update={"interruptions": interruptions}))
         await self._give_back(delivery, counted, ItemState.INTERRUPTED, interrupted.reason, cause=cause, trace=trace)
 
     async def _give_back(
         self,
         delivery: Delivery,
-        status: ItemStatus,
+        record: Record,
         state: ItemState,
         reason: Reason,
         *,
         cause: str,
         trace: str,
     ) -> None:
-        await self._journal.write(status, cause=f"{cause}:back", trace=trace, state=state, reason=reason)
+        await self._journal.write(record, cause=cause, trace=trace, state=state, reason=reason)
         await delivery.nak()
 
     async def _refuse(self, delivery: Delivery, why: str) -> None:

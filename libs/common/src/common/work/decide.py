@@ -13,6 +13,12 @@ MAX_DELAY = 600.0
 MAX_INTERRUPTIONS = 10
 """An item during which the worker died so often is the likely cause; it is parked."""
 MAX_HOLD = 120.0
+MIN_HOLD = 0.2
+"""Seconds; a dependency that asks for no pause at all must not be asked without one."""
+MAX_ASKED = 86_400.0
+"""Seconds. A server that asks for more than a day is asked once a day."""
+_MAX_DOUBLINGS = 30
+"""Past it every delay is at its bound; a float overflows at 1,024, after a day and a half of holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,7 @@ Decision = Retry | Park | HoldLane
 def after_error(error: BaseException, *, tries: int, max_tries: int, base_delay: float) -> Decision:
     """``tries`` counts those before this one."""
     if isinstance(error, DependencyDown):
-        return HoldLane(seconds=error.retry_after, reason=error.reason)
+        return HoldLane(seconds=_bounded(error.retry_after), reason=error.reason)
     if isinstance(error, BusUnavailable):
         return HoldLane(seconds=1.0, reason=error.reason)
     if isinstance(error, PermanentError):
@@ -61,13 +67,19 @@ def after_error(error: BaseException, *, tries: int, max_tries: int, base_delay:
 
 def retry_delay(tries: int, *, base_delay: float, asked: float | None) -> float:
     """Seconds until the next try: doubled each time, spread by a quarter, never less than asked for."""
-    delay = min(MAX_DELAY, base_delay * 2.0**tries) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
-    return max(delay, asked or 0.0)
+    spread = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
+    delay = min(MAX_DELAY, base_delay * 2.0 ** min(tries, _MAX_DOUBLINGS)) * spread
+    return max(delay, 0.0 if asked is None else _bounded(asked))
 
 
 def hold_delay(asked: float, *, holds_in_a_row: int) -> float:
     """Seconds until a lane on hold is tried again; grows while the dependency stays down."""
-    return min(max(MAX_HOLD, asked), asked * 2.0 ** max(0, holds_in_a_row - 1))
+    return min(max(MAX_HOLD, asked), asked * 2.0 ** min(max(0, holds_in_a_row - 1), _MAX_DOUBLINGS))
+
+
+def _bounded(asked: float) -> float:
+    """What another side asked for, within reason: it may be hostile, infinite or not a number."""
+    return min(asked, MAX_ASKED) if asked >= MIN_HOLD else MIN_HOLD
 
 
 def after_interruption(status: ItemStatus) -> Park | None:

@@ -30,8 +30,13 @@ from common.work.turns import LaneState, Turns
 _IDLE_WAIT = 0.5
 """Seconds an idle slot waits on one lane before it looks at the others: resume is felt within a second."""
 _EMPTY_REST = 0.2
-_STOP_PATIENCE = 2.0
-"""Seconds that items in hand have to give themselves back when the process ends."""
+_GONE_REST = 1.0
+"""Seconds before a lane whose consumer does not answer is asked again: each question costs a slot 2 s."""
+_ERROR_PAUSE = 1.0
+_FINISH_PATIENCE = 0.3
+"""Seconds that items in hand have to end by themselves when the process ends: short ones do."""
+_STOP_PATIENCE = 1.7
+"""Seconds that the others then have to give themselves back."""
 
 
 class WorkLoop:
@@ -97,6 +102,7 @@ class WorkLoop:
                 task.result()
         finally:
             stopped.cancel()
+            await asyncio.wait(slots, timeout=_FINISH_PATIENCE)
             for context in self._in_hand.values():
                 context.canceled.set()
             for slot in slots:
@@ -104,16 +110,21 @@ class WorkLoop:
             await asyncio.wait(slots, timeout=_STOP_PATIENCE)
 
     async def _slot(self) -> None:
-        puller = await Puller.open(self._bus)
+        puller = await Puller.open(self._bus, lease=self._settings.lease_seconds)
         try:
             while not self._stop.is_set():
                 try:
                     taken = await self._next(puller)
                     if taken is not None:
-                        await self._serve(*taken)
-                except BusUnavailable as error:
-                    get_logger().warning("work waits for the bus", reason=error.message)
-                    await asyncio.sleep(1.0)
+                        await self._serve(*taken, since=puller.asked_at)
+                except (BusUnavailable, nats.errors.Error) as error:
+                    if self._bus.nc.is_closed:
+                        raise BusUnavailable("the connection to the bus was closed") from None
+                    get_logger().warning("work waits for the bus", reason=str(error) or type(error).__name__)
+                    await asyncio.sleep(_ERROR_PAUSE)
+                except Exception as error:  # one item must not end the others; its lease brings it again
+                    get_logger().error("item left to its lease by a bug", exc_info=error)
+                    await asyncio.sleep(_ERROR_PAUSE)
         finally:
             with suppress(nats.errors.Error, TimeoutError):
                 for message in await puller.close():
@@ -139,8 +150,7 @@ class WorkLoop:
         try:
             message = await puller.take(state.lane.consumer, wait=wait)
         except LaneGone:
-            state.empty_until = time.monotonic() + 1.0
-            await asyncio.sleep(0.1)
+            state.gone_until = time.monotonic() + _GONE_REST
             return None
         finally:
             state.in_hand -= 1
@@ -156,8 +166,8 @@ class WorkLoop:
         self._turns.served(of)
         return of, message
 
-    async def _serve(self, state: LaneState, message: Msg) -> None:
-        delivery = Delivery(self._bus, message)
+    async def _serve(self, state: LaneState, message: Msg, *, since: float) -> None:
+        delivery = Delivery(self._bus, message, since=since)
         attempt = Attempt(
             bus=self._bus,
             jobs=self._jobs,
@@ -181,12 +191,13 @@ class WorkLoop:
     def _note_hold(self, state: LaneState, held: HoldLane | Untried | None) -> None:
         if isinstance(held, Untried):
             return
+        moment = time.monotonic()
         if held is None:
-            if state.hold is not None:
+            # One that was begun before the hold and ends well meanwhile proves nothing.
+            if state.hold is not None and moment >= state.held_until:
                 state.hold, state.holds_in_a_row = None, 0
                 self.on_change()
             return
-        moment = time.monotonic()
         if state.hold is None:
             state.held_since = moment
         if moment >= state.held_until:

@@ -9,7 +9,7 @@ from itertools import islice
 from common.bus.connection import Bus
 from common.bus.errors import StreamFull, SubjectTaken, WrongLastSequence
 from common.bus.facts import message_id
-from common.contracts.envelope import decode, now
+from common.contracts.envelope import UndecodableMessage, decode, now
 from common.contracts.names import ItemState
 from common.contracts.status import ItemStatus
 from common.contracts.streams import STATUS
@@ -100,7 +100,12 @@ class Planner:
             )
         except WrongLastSequence:
             stored = await self._bus.last(STATUS, status.subject)
-            if stored is not None and decode(stored.data, ItemStatus).data.state.ended:
-                return None
-            return False
+            return None if stored is not None and _has_ended(stored.data) else False
         return True
+
+
+def _has_ended(payload: bytes) -> bool:
+    try:
+        return decode(payload, ItemStatus).data.state.ended
+    except UndecodableMessage:
+        return False  # not one of ours; the worker writes the next

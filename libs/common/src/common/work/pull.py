@@ -19,23 +19,27 @@ _DISCONNECTED_PAUSE = 0.2
 
 
 class LaneGone(Exception):
-    """The consumer does not exist (any more)."""
+    """Nobody answers for the consumer: it does not exist (any more), or its cluster has no leader now."""
 
 
 class Puller:
     """The pulls of one slot. Its own inbox, so that an answer that comes late is not lost."""
 
-    def __init__(self, *, bus: Bus, subscription: Subscription, inbox: str) -> None:
+    def __init__(self, *, bus: Bus, subscription: Subscription, inbox: str, fresh: float) -> None:
         self._bus = bus
         self._subscription = subscription
         self._inbox = inbox
+        self._fresh = fresh
         self._count = 0
+        self.asked_at = time.monotonic()
+        """When it asked last: no message that it holds can have been delivered later than its answer."""
 
     @classmethod
-    async def open(cls, bus: Bus) -> Puller:
+    async def open(cls, bus: Bus, *, lease: float) -> Puller:
+        """``lease``: seconds that a delivered message stays ours."""
         inbox = bus.nc.new_inbox()
         subscription = await bus.nc.subscribe(f"{inbox}.*")
-        return cls(bus=bus, subscription=subscription, inbox=inbox)
+        return cls(bus=bus, subscription=subscription, inbox=inbox, fresh=lease / 2)
 
     async def take(self, consumer: str, *, wait: float = 0.0) -> Msg | None:
         """One message of ``consumer``, or None after ``wait`` seconds (0: what is there now).
@@ -51,17 +55,18 @@ class Puller:
             await asyncio.sleep(_DISCONNECTED_PAUSE)
             return None
         self._count += 1
+        self.asked_at = time.monotonic()
+        connection = self._bus.nc.stats["reconnects"]
         reply = f"{self._inbox}.{self._count}"
         request = json.dumps({"batch": 1, "expires": int(wait * 1e9)}).encode() if wait else _NO_WAIT
         deadline = time.monotonic() + wait + _ANSWER_PATIENCE
         await self._bus.nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{WORK}.{consumer}", request, reply=reply)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
             try:
-                message = await self._subscription.next_msg(timeout=left)
+                message = await self._subscription.next_msg(timeout=max(0.01, deadline - time.monotonic()))
             except (nats.errors.TimeoutError, TimeoutError):
+                if self._bus.nc.is_connected and self._bus.nc.stats["reconnects"] == connection:
+                    raise LaneGone(consumer) from None
                 return None
             status = (message.headers or {}).get("Status") if message.headers else None
             if status is None:
@@ -75,7 +80,11 @@ class Puller:
     async def _late(self) -> Msg | None:
         while self._subscription.pending_msgs:
             message = await self._subscription.next_msg(timeout=0.1)
-            if not message.headers or "Status" not in message.headers:
+            if message.headers and "Status" in message.headers:
+                continue
+            # One that lay here while another item was done may be with another worker by now; neither
+            # taken nor given back it comes again by itself.
+            if time.monotonic() - self.asked_at < self._fresh:
                 return message
         return None
 
@@ -100,8 +109,10 @@ def consumer_of(message: Msg) -> str:
 class Delivery:
     """One delivered message and the answers that can be given to it."""
 
-    def __init__(self, bus: Bus, message: Msg) -> None:
+    def __init__(self, bus: Bus, message: Msg, *, since: float | None = None) -> None:
+        """``since``: the monotonic time from which its lease may run."""
         self._bus = bus
+        self.since = time.monotonic() if since is None else since
         self.subject = message.subject
         self.data = message.data
         self._reply = message.reply

@@ -19,14 +19,15 @@ class LaneState:
     credit: float = 0.0
     in_hand: int = 0
     empty_until: float = 0.0
+    gone_until: float = 0.0
     held_until: float = 0.0
     holds_in_a_row: int = 0
     hold: Reason | None = None
     held_since: float = 0.0
 
     def may_poll(self, now: float) -> bool:
-        """Not on hold; and after a hold, only one item at a time until one comes through."""
-        if now < self.held_until:
+        """Not on hold, nor without an answer; and after a hold, one item at a time until one comes through."""
+        if now < self.held_until or now < self.gone_until:
             return False
         return self.holds_in_a_row == 0 or self.in_hand == 0
 
@@ -61,7 +62,7 @@ class Turns:
         return sorted(ready, key=lambda lane: -lane.credit)
 
     def idle(self, now: float) -> LaneState | None:
-        """A lane to wait on when all are empty: the one with the fewest items in hand, in rotation."""
+        """A lane to wait on when all are empty: the one not asked for longest, so in rotation."""
         ready = [lane for lane in self.lanes.values() if lane.may_poll(now)]
         return min(ready, key=lambda lane: lane.empty_until, default=None)
 
