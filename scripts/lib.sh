@@ -21,6 +21,12 @@ as_root() {
     fi
 }
 
+# without_service UNIT: Debian starts a server as soon as it is installed, and at every boot. We want the program only.
+without_service() {
+    [ -d /run/systemd/system ] || return 0
+    as_root systemctl --quiet disable --now "$1" >/dev/null 2>&1 || true
+}
+
 # apt_install PACKAGE...: quiet and without questions; the package lists are renewed once if it fails.
 apt_install() {
     command -v apt-get >/dev/null 2>&1 || return 1

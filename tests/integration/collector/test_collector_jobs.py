@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from common.contracts.status import ItemStatus, Reason
 from common.contracts.work import FileUpload, SongDownload
 from tests.support.audio import make_audio
 from tests.support.collecting import Collecting, eventually
+from tests.support.disks import fill, small_disk
 from tests.support.tagged import wav
 
 
@@ -82,6 +84,25 @@ async def test_the_record_is_rebuilt_when_its_database_is_gone(collecting: Colle
         job = await collecting.job()
         assert await collecting.last_sequence() == before
         assert await collecting.asked(job) == ["Abba/gone.wav", "Abba/two.wav", "Björk/mörk.wav"]
+
+
+async def test_a_full_disk_is_said_and_collecting_goes_on_when_there_is_space(
+    collecting: Collecting, tmp_path: Path
+) -> None:
+    root = folder(tmp_path / "music")
+    with small_disk(tmp_path / "disk", size="3m") as disk:
+        async with collecting.running(local_media_import_path=root, state_dir=disk) as runtime:
+            filler = fill(disk)
+            collected = asyncio.create_task(collecting.job())
+
+            async def said() -> bool:
+                return any("disk is full" in problem.message for problem in runtime.problems())
+
+            await eventually(said, "the full disk is said")
+            filler.unlink()
+            job = await collected
+            assert len(await collecting.asked(job)) == 4
+            assert runtime.problems() == ()
 
 
 async def test_download_only_asks_for_wanted_less_stored_less_given_up(collecting: Collecting, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from common.bus import Bus
 from common.contracts.streams import STATUS, WORK
 from common.settings import Settings
 from tests.support.console import ConsoleProcess, working
+from tests.support.disks import fill, small_disk
 from tests.support.jobs import read_jobs
 from tests.support.nats import NatsServer
 
@@ -276,3 +278,28 @@ async def test_ends_within_two_seconds_although_somebody_listens(console: Consol
         assert time.monotonic() - begun < 3.0
     assert console.process is not None
     assert console.process.returncode == 0
+
+
+async def test_a_full_disk_is_said_and_the_job_goes_on_when_there_is_space(
+    tmp_path: Path, nats_server: NatsServer, settings: Settings
+) -> None:
+    with small_disk(tmp_path / "disk", size="2m") as disk:
+        console = ConsoleProcess(tmp_path, nats_server, OPS_DB_PATH=str(disk / "ops.db"))
+        console.start()
+        bus = await Bus.connect(settings, service="test", instance="one")
+        try:
+            make(console)
+            filler = fill(disk)
+            async with working(bus, settings, [f"song {number}" for number in range(300)]):
+                async with asyncio.timeout(30):
+                    while "disk is full" not in str(console.ok("GET", "/api/dashboard")["workers"]):
+                        await asyncio.sleep(0.1)
+                refused = console.http.post("/api/jobs", json={"job_type": "sync_only"})
+                assert (refused.status_code, refused.json()["code"]) == (503, "ledger-unwritable")
+                filler.unlink()
+                ended = await console.until_state(1, "completed")
+            download = next(stage for stage in ended["stages"] if stage["stage"] == "download")
+            assert download["counts"]["succeeded"] == 300
+        finally:
+            await bus.close()
+            console.close()

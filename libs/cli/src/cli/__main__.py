@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.markup import escape
 from cli.app import app
 from cli.errors import ConsoleRefused, ConsoleUnreachable, Exit
 from common.errors import ConfigurationError, MusicCloudError
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def main() -> None:
@@ -25,6 +28,15 @@ def main() -> None:
         # The reader of our output went away, for instance `| head`.
         sys.stderr.close()
         sys.exit(Exit.OK)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(
+            f"error: Nothing can be written below ROOT_DIR ({error.strerror}). Free some space or mend the disk, "
+            "and start again; what is stored stays.",
+            file=sys.stderr,
+        )
+        sys.exit(Exit.FAILED)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from rich.table import Table
 from cli.access import Options, open_console
 from cli.client import ConsoleClient
 from cli.errors import ConsoleUnreachable, Exit
-from cli.reading import job_state, picture_of
+from cli.reading import job_state, local_time, picture_of, remarks_of, visible
 from cli.run.view import STAGE_TITLES, Bars, Lines
 from cli.settings import CliSettings
-from common.contracts.names import ItemState, JobState
+from common.contracts.names import ItemState, JobState, Stage
 from common.settings import SECRETS_FILE, ensure_secrets, load, split_list
 
 _EVERY = 0.5
@@ -68,9 +68,8 @@ def list_jobs(options: Options) -> None:
     for job in jobs:
         download = next((stage for stage in job["stages"] if stage["stage"] == "download"), None)
         songs = f"{_ended(download['counts'])}/{download['total']}" if download else ""
-        table.add_row(
-            str(job["job_id"]), job["job_type"], job["state"], songs, str(job["totals"]["failed"]), job["created_at"]
-        )
+        created = local_time(job["created_at"])
+        table.add_row(str(job["job_id"]), job["job_type"], job["state"], songs, str(job["totals"]["failed"]), created)
     _out().print(table if jobs else "There are no jobs yet; make one with: music-cloud sync")
 
 
@@ -187,7 +186,10 @@ def _print_job(client: ConsoleClient, job: Json, out: Console) -> None:
     out.print(table)
     for item in client.items(int(job["job_id"]), state="failed"):
         reason = (item.get("reason") or {}).get("message", "no reason given")
-        out.print(f"[red]failed[/] {escape(item['title'])} (item {item['id']}): {escape(reason)}")
+        out.print(f"[red]failed[/] {escape(visible(item['title']))} (item {item['id']}): {escape(visible(reason))}")
+    read = client.items(int(job["job_id"]), state=ItemState.SUCCEEDED, stage=Stage.SYNC)
+    for title, sentence in remarks_of(read):
+        out.print(f"[yellow]noticed[/] {escape(visible(title))}: {escape(visible(sentence))}")
 
 
 def _ended(counts: dict[str, int]) -> int:

@@ -39,7 +39,7 @@ def find_server() -> str:
     if found is None:
         raise ConfigurationError(
             "nats-server is not installed. Install it with: sudo apt-get install nats-server "
-            "(or put the program into your PATH), or let NATS_URL name a server that runs elsewhere."
+            "(or put the program into your PATH)."
         )
     return found
 

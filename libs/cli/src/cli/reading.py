@@ -1,13 +1,21 @@
-"""From what the console says to what a person is told. Pure."""
+"""From what the console says to what a person is told."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from common.contracts.names import ItemState, JobState, Stage
 
 Json = dict[str, Any]
+
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of ordinary writing in Persian, Hindi and emoji."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,46 @@ def retry_note(waiting: list[Json]) -> str:
         return ""
     first = waiting[0]
     more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-    return f"waiting to try again: {first['title']}{more}: {first['reason']['message']}"
+    return f"waiting to try again{_at(first)}: {first['title']}{more}: {first['reason']['message']}"
+
+
+def _at(item: Json) -> str:
+    """The time of day of the item's next try, here; empty where it is not known."""
+    try:
+        next_try = datetime.fromisoformat(item["next_try_at"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f" at {next_try.astimezone():%H:%M:%S}"
+
+
+def remarks_of(playlists: Iterable[Json]) -> list[tuple[str, str]]:
+    """What was left out of playlists that were read, or kept although their source lost it: (title, sentence)."""
+    found = []
+    for item in playlists:
+        result = item.get("result") or {}
+        sentences = [str(problem) for problem in result.get("problems") or ()]
+        if reason := (item.get("reason") or {}).get("message"):
+            sentences.insert(0, str(reason))
+        found += [(str(item["title"]), sentence) for sentence in dict.fromkeys(sentences)]
+    return found
+
+
+def program() -> str:
+    """What a person types here to call this command."""
+    return "music-cloud" if shutil.which("music-cloud") else os.path.relpath(sys.argv[0])
+
+
+def visible(text: str) -> str:
+    """Text from outside on one line, with what a terminal would obey (escapes, bidi marks) spelled out."""
+    return "".join(
+        char if char.isprintable() or char in _JOINERS else char.encode("unicode_escape", "replace").decode()
+        for char in text
+    )
+
+
+def local_time(stamp: str) -> str:
+    """A time of the console as a person here reads it."""
+    return f"{datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def stage_counts(job: Json, stage: Stage) -> dict[str, int]:

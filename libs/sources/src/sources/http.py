@@ -206,7 +206,7 @@ def check_status(response: Response) -> None:
             f"{where} refuses access ({status}). Check the user name and password.", code="access-refused"
         )
     if status in (404, 410):
-        raise PermanentError(f"{where} no longer has it ({status}).", code="source-file-missing")
+        raise PermanentError(f"{where} does not have it ({status}).", code="source-file-missing")
     if status in (408, 425, 429) or status >= 500:
         raise TransientError(
             f"{where} cannot answer now ({status}).",

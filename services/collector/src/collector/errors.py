@@ -15,3 +15,9 @@ class RecordBehind(DependencyDown):
     """The record of what is known and stored has not caught up with the bus."""
 
     code = "record-behind"
+
+
+class RecordUnwritable(RecordBehind):
+    """The record cannot be written now: the disk is full, or fails."""
+
+    code = "record-unwritable"

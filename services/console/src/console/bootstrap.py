@@ -120,6 +120,7 @@ async def build(runtime: Runtime) -> None:
     runtime.add_task("workers", lambda: WorkerRegister(fleet=fleet, journal=journal).run(runtime.stop))
     runtime.add_task("jobs", lambda: control.run(runtime.stop, poke=poke))
     runtime.add_task("events", lambda: desk.publish(runtime.stop, changed))
+    runtime.add_check("ledger", lambda: projector.problem)
     runtime.add_detail("web_port", lambda: server.port)
     runtime.add_detail("status_lag", lambda: projector.lag)
 

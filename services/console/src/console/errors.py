@@ -71,3 +71,9 @@ class Unavailable(ClientError):
 
     code = "unavailable"
     status = 503
+
+
+class LedgerUnwritable(Unavailable):
+    """``ops.db`` cannot be written now: the disk is full, or fails. What was asked for is tried again, or can be."""
+
+    code = "ledger-unwritable"

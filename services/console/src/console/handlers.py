@@ -14,15 +14,18 @@ from nats.aio.msg import Msg
 from common.bus.connection import Bus, Stored
 from common.bus.replay import Replay
 from common.contracts.envelope import UndecodableMessage, decode, now
-from common.contracts.status import Heartbeat, ItemStatus, LogEntry
+from common.contracts.status import Heartbeat, ItemStatus, LogEntry, Reason
 from common.contracts.streams import LOG, STATUS
 from common.telemetry import get_logger
 from console.adapters.ledger import ItemStore, JournalStore
 from console.adapters.ledger.items import Told
 from console.adapters.ledger.journal import Line, WorkerSeen
+from console.errors import LedgerUnwritable
 from console.service.fleet import Fleet, status_of
 
 _BATCH = 1000
+_WRITE_AGAIN = 2.0
+"""Seconds until a batch that the disk did not take is written again."""
 
 
 class Store(Protocol):
@@ -50,6 +53,8 @@ class Projector:
         self._on_change = on_change
         self._reached = asyncio.Condition()
         self.sequence = 0
+        self.problem: Reason | None = None
+        """Why nothing is written now."""
 
     @property
     def lag(self) -> int:
@@ -93,11 +98,25 @@ class Projector:
         async for batch in self._replay.batches(after=self.sequence, max_messages=_BATCH):
             if not batch:
                 continue
-            await asyncio.to_thread(self._apply, batch)
+            await self._write(batch)
             async with self._reached:
                 self.sequence = batch[-1].sequence
                 self._reached.notify_all()
             self._on_change()
+
+    async def _write(self, batch: list[Stored]) -> None:
+        """Write it, however long the disk takes nothing: the order allows no other batch before it."""
+        while True:
+            try:
+                await asyncio.to_thread(self._apply, batch)
+            except LedgerUnwritable as error:
+                if self.problem is None:
+                    get_logger().error("not written", reason=error.message)
+                self.problem = Reason(code=error.code, message=error.message)
+                await asyncio.sleep(_WRITE_AGAIN)
+            else:
+                self.problem = None
+                return
 
 
 def status_projector(*, bus: Bus, items: ItemStore, on_change: Callable[[], None]) -> Projector:
@@ -193,7 +212,9 @@ class WorkerRegister:
                 )
                 for member in self._fleet.members(at)
             ]
-            if seen:
-                await asyncio.to_thread(self._journal.seen, seen)
+            # A register of a moment ago is worth nothing: what the disk does not take is left out.
+            with contextlib.suppress(LedgerUnwritable):
+                if seen:
+                    await asyncio.to_thread(self._journal.seen, seen)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._every)

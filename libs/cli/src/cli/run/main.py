@@ -106,7 +106,8 @@ def run_here(*, exit_when_done: bool, procfile: Path | None) -> int:
         ending.stop()
         forget(place)
         if ending.signal is not None:
-            console.print("Everything has ended.")
+            # The terminal wrote ^C where its cursor was.
+            console.print(("\n" if console.is_terminal else "") + "Everything has ended.")
 
 
 def _run(place: Place, ending: Ending, console: Console, *, exit_when_done: bool, procfile: Path) -> int:

@@ -21,6 +21,7 @@ from common.settings import ensure_secrets, load, split_list
 
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
 _DEMO_PORT_FILE = "feed-port.json"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(kw_only=True)
@@ -112,8 +113,12 @@ def prepare() -> Place:
             f"Music Cloud already runs on this data ({error}{where}). Use that one, end it with Ctrl-C, "
             "or give this one a folder of its own with ROOT_DIR."
         ) from None
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigurationError(f"ROOT_DIR ({root}) is not a folder, or lies in a file. Name another.") from None
     except OSError as error:
-        raise ConfigurationError(f"ROOT_DIR ({root}) cannot be written: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"ROOT_DIR ({root}) cannot be written: {error.strerror}. Mend that, or name another folder."
+        ) from None
     made = frozenset(ensure_secrets(root))
     settings = load(CliSettings)
     ports, notices = _choose_ports(settings, demo=music.demo, root=root)
@@ -150,7 +155,12 @@ def _choose_ports(settings: CliSettings, *, demo: bool, root: Path) -> tuple[Por
             notices.append(f"Port {wanted} is in use by another program, so {title} is on port {port} this time.")
         return port
 
-    _, wanted_nats = nats_config.listen_address(settings.nats_url)
+    host, wanted_nats = nats_config.listen_address(settings.nats_url)
+    if host not in _LOOPBACK:
+        notices.append(
+            f"NATS_URL names the bus of another machine ({host}). This command always starts one of its own, here; "
+            "to use the other, start the services themselves."
+        )
     nats = choose("the bus (nats-server)", "127.0.0.1", wanted_nats)
     console = choose("the console", settings.web_host, settings.web_port)
     origin = choose("the origin", settings.origin_host, settings.origin_port)

@@ -6,6 +6,7 @@ ends everything when one process ends, and waits five seconds before it kills.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -153,8 +154,9 @@ class Stack:
         # Should we be killed without a chance to end them, the kernel tells them to end.
         line = [guard, "--pdeathsig", "TERM", "--", *shell] if guard else shell
         with log.open("ab") as output:
-            output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {command}\n".encode())
-            output.flush()
+            # On a full disk the process itself shall say what it needs.
+            with contextlib.suppress(OSError):
+                os.write(output.fileno(), f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {command}\n".encode())
             return subprocess.Popen(
                 line,
                 env=dict(environment),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 
 from cli.client import ConsoleClient
 from cli.errors import RequestRejected
-from cli.reading import job_state, stage_counts
+from cli.reading import job_state, program, remarks_of, stage_counts, visible
 from cli.run.catalog import CatalogState
 from cli.run.place import Place
 from cli.run.view import size
@@ -23,6 +25,7 @@ from common.settings import SECRETS_FILE
 
 SNAPSHOT_FILE = "catalog_read.db"
 _FAILURES_SHOWN = 20
+_REMARKS_SHOWN = 5
 
 Json = dict[str, Any]
 
@@ -33,7 +36,7 @@ class Library:
 
     songs: int = 0
     missing: int = 0
-    """Songs that are listed and not stored."""
+    """Songs that are listed and not stored, whether tried now or given up before."""
     bytes: int = 0
     copies: int = 0
     playlists: int = 0
@@ -46,6 +49,9 @@ class Summary:
 
     job: Json
     failures: tuple[tuple[str, str], ...]
+    """(title, reason)."""
+    remarks: tuple[tuple[str, str], ...]
+    """(playlist, what was left out of it or kept in it)."""
     snapshot_id: str
     snapshot_path: Path | None
     library: Library
@@ -69,16 +75,20 @@ class Summary:
 
 def collect_summary(client: ConsoleClient, place: Place, job: Json, catalog: CatalogState) -> Summary:
     """Ask for everything that the summary says."""
-    failures = tuple(
-        (str(item["title"]), str((item.get("reason") or {}).get("message") or "no reason given"))
-        for item in client.items(int(job["job_id"]), state=ItemState.FAILED)
-    )
+    job_id = int(job["job_id"])
+    failed = list(client.items(job_id, state=ItemState.FAILED))
+    remarks = remarks_of(client.items(job_id, state=ItemState.SUCCEEDED, stage=Stage.SYNC))
     path = (place.settings.snapshots / "current").resolve() if catalog.snapshot_id else None
     library = read_library(path / SNAPSHOT_FILE) if path else Library()
+    places = read_places(path / SNAPSHOT_FILE, [item["key"] for item in failed]) if path else {}
+    failures = tuple(
+        (_named(item, places), str((item.get("reason") or {}).get("message") or "no reason given")) for item in failed
+    )
     url, problem = _stream(client, library)
     return Summary(
         job=job,
         failures=failures,
+        remarks=tuple(remarks),
         snapshot_id=catalog.snapshot_id,
         snapshot_path=path,
         library=library,
@@ -106,33 +116,69 @@ def read_library(snapshot: Path) -> Library:
     return Library(songs=songs, missing=listed - songs, bytes=size, copies=copies, playlists=playlists, song=song)
 
 
+def read_places(snapshot: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Where songs of the mounted folder lie in it, by their id: many files may have one title."""
+    places = {}
+    with closing(sqlite3.connect(f"{snapshot.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        for key in keys:
+            if key.isdecimal():
+                row = database.execute(
+                    "SELECT remote_song_id FROM catalog_tracks WHERE song_id = ? AND platform = 'local'", (int(key),)
+                ).fetchone()
+                if row is not None:
+                    places[key] = str(row[0])
+    return places
+
+
+def _named(item: Json, places: Mapping[str, str]) -> str:
+    """A failed item's title, and its place in the folder where that says more."""
+    title = str(item["title"])
+    place = places.get(str(item["key"])) if item["stage"] == Stage.DOWNLOAD else None
+    return title if place is None else f"{title} ({place})"
+
+
 def print_summary(console: Console, place: Place, summary: Summary) -> None:
     """Print it. Names and reasons come from outside: they are printed as they are, never as markup."""
     out = console.print
+
+    def entry(title: str, sentence: str) -> None:
+        line = f"{escape(visible(title))}: {escape(visible(sentence))}"
+        # Only a terminal has a width to wrap to; elsewhere one line is one entry.
+        out(Padding(line, (0, 0, 0, 4), expand=False) if console.is_terminal else f"    {line}")
+
     out()
     if summary.nothing_to_do:
         out(f"[green]nothing to do:[/] {_songs(summary.library.songs)} already stored")
     else:
         out(f"[bold]job {summary.job['job_id']}: {job_state(summary.job).replace('_', ' ')}[/]")
         before = max(0, summary.library.songs - summary.stored_now)
-        out(f"  stored    {summary.stored_now} songs" + (f", and {before} were stored before" if before else ""))
+        stored = f"{_number(summary.stored_now, 'song')}" + (f", besides {before} stored before" if before else "")
+        out(f"  stored    {stored}")
     library = summary.library
-    out(f"  library   {library.songs} songs in {library.playlists} playlists, {size(library.bytes)}")
-    if library.missing and not summary.failures:
-        out(f"  missing   {library.missing} listed and not stored: an earlier job gave up on them and says why;")
-        out("            they are tried again when their source changes")
+    held = f"{_number(library.songs, 'song')} in {_number(library.playlists, 'playlist')}"
+    out(f"  library   {held}, {size(library.bytes)}")
+    if given_up := max(0, library.missing - stage_counts(summary.job, Stage.DOWNLOAD).get(ItemState.FAILED, 0)):
+        out(f"  missing   {_number(given_up, 'song')} listed and not stored: an earlier job gave up and says why")
+        out(f"            ({program()} jobs); the next one tries again when the source has changed")
     if uploaded := stage_counts(summary.job, Stage.UPLOAD):
         now = uploaded.get(ItemState.SUCCEEDED, 0)
         out(f"  uploaded  {now} files now, {summary.library.copies} in the object store")
     if summary.failures:
         out(f"  [red]failed    {len(summary.failures)}[/]")
         for title, reason in summary.failures[:_FAILURES_SHOWN]:
-            out(f"    {escape(title)}: {escape(reason)}")
+            entry(title, reason)
         if len(summary.failures) > _FAILURES_SHOWN:
             more = len(summary.failures) - _FAILURES_SHOWN
-            out(f"    and {more} more: music-cloud jobs show {summary.job['job_id']}")
+            out(f"    and {more} more: {program()} jobs show {summary.job['job_id']}")
         if place.music.demo:
             out("    [dim](one file of the demo is damaged on purpose, so that you see what a failure looks like)[/]")
+    if summary.remarks:
+        out(f"  [yellow]noticed   {len(summary.remarks)}[/]")
+        for title, sentence in summary.remarks[:_REMARKS_SHOWN]:
+            entry(title, sentence)
+        if len(summary.remarks) > _REMARKS_SHOWN:
+            more = len(summary.remarks) - _REMARKS_SHOWN
+            out(f"    and {more} more: {program()} jobs show {summary.job['job_id']}")
     if summary.snapshot_path is None:
         out("  snapshot  none: the catalog is empty, for no song and no playlist was found")
     else:
@@ -170,6 +216,10 @@ def _stream(client: ConsoleClient, library: Library) -> tuple[str | None, str | 
     if answer.status_code not in {200, 206}:
         return None, f"the origin answered with status {answer.status_code}"
     return url, None
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _songs(number: int) -> str:

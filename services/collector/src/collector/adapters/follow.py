@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import nats.errors
 import nats.js.errors
+from sqlalchemy.exc import OperationalError
 
-from collector.errors import RecordBehind
+from collector.errors import RecordBehind, RecordUnwritable
 from common.bus.connection import Bus, Stored
 from common.bus.replay import Replay, StreamState
 from common.contracts.status import Reason
@@ -21,6 +22,8 @@ from .apply import CATALOG_KEY, STATUS_KEY, Writer
 
 CONSUMERS = {CATALOG_KEY: "collector", STATUS_KEY: "collector-status"}
 _DOWNLOADS = "item.*.download.>"
+_WRITE_AGAIN = 2.0
+"""Seconds until a batch that the disk did not take is written again."""
 
 
 class Follower:
@@ -48,6 +51,7 @@ class Follower:
         self._waiting = 0
         self._answer: asyncio.Future[int] | None = None
         self._next_answer: asyncio.Future[int] | None = None
+        self._unwritable: RecordUnwritable | None = None
         self.caught_up = False
         """Whether it was level with the stream once since the start."""
 
@@ -90,7 +94,7 @@ class Follower:
         level: int | None = None
         async for batch in self._replay.batches(after=sequence, max_messages=2000, max_wait=0.5):
             if batch:
-                digests = await loop.run_in_executor(self._thread, self._apply, batch, identity)
+                digests = await self._write(batch, identity)
                 sequence, level = batch[-1].sequence, None
                 if self._on_songs is not None:
                     self._on_songs(digests)
@@ -99,6 +103,21 @@ class Follower:
                 sequence = max(sequence, level)
             await self._advance(sequence)
             level = await self._last_if_waited_for(bool(batch))
+
+    async def _write(self, batch: list[Stored], identity: str) -> dict[int, str]:
+        """Apply a batch, however long the disk takes nothing: no other may come before it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                digests = await loop.run_in_executor(self._thread, self._apply, batch, identity)
+            except OperationalError as error:
+                if self._unwritable is None:
+                    self._unwritable = _unwritable(str(error.orig))
+                    get_logger().error("record not written", reason=self._unwritable.message)
+                await asyncio.sleep(_WRITE_AGAIN)
+            else:
+                self._unwritable = None
+                return digests
 
     def _apply(self, batch: list[Stored], identity: str) -> dict[int, str]:
         if self._key == CATALOG_KEY:
@@ -155,10 +174,19 @@ class Follower:
 
     def problem(self) -> Reason | None:
         """Why nothing can be planned now, or None."""
+        if self._unwritable is not None:
+            return self._unwritable.reason
         return None if self.caught_up else self._behind(self._replay.pending).reason
 
     def _behind(self, missing: int) -> RecordBehind:
+        if self._unwritable is not None:
+            return self._unwritable
         what = "what is known and stored" if self._key == CATALOG_KEY else "what was given up"
         return RecordBehind(
             f"The record of {what} is being read from the bus ({missing} messages to go).", retry_after=2.0
         )
+
+
+def _unwritable(words: str) -> RecordUnwritable:
+    mend = "Free some space; it goes on then." if "full" in words else "Check the disk of STATE_DIR."
+    return RecordUnwritable(f"The collector's record cannot be written ({words}). {mend}", retry_after=5.0)

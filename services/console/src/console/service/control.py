@@ -19,7 +19,7 @@ from common.contracts.names import Command, JobState, JobType
 from common.contracts.work import JobPlan
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
-from console.errors import InvalidRequest, NotFound, Refused, Unavailable
+from console.errors import InvalidRequest, LedgerUnwritable, NotFound, Refused, Unavailable
 from console.ports import Items, Job, JobsStore, PendingCommand, Projection, Runs, WorkQueue
 from console.service import ending, retries
 from console.service.completion import Unchanged, is_complete, steps
@@ -177,6 +177,10 @@ class JobControl:
                 if error.message != said:
                     get_logger().warning("job control waits for the bus", reason=error.message)
                 said = error.message
+            except LedgerUnwritable as error:
+                if error.message != said:
+                    get_logger().error("job control waits for the disk", reason=error.message)
+                said = error.message
             await _first_of(stop, poke, timeout=interval)
             poke.clear()
 
@@ -184,8 +188,8 @@ class JobControl:
         try:
             async with self._lock:
                 await self._recover(pause=False)
-        except BusUnavailable as error:
-            get_logger().warning("job control waits for the bus", reason=error.message)
+        except (BusUnavailable, LedgerUnwritable) as error:
+            get_logger().warning("job control waits", reason=error.message)
 
     async def _recover(self, *, pause: bool) -> None:
         await self._queue.ensure_streams()

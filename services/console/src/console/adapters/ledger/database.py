@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, insert, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from common.errors import ConfigurationError
 from console.adapters.ledger.tables import SCHEMA_VERSION, metadata, schema_info
+from console.errors import LedgerUnwritable
 
 
 class Database:
@@ -37,8 +38,12 @@ class Database:
         event.listen(self.engine, "connect", _prepare)
         self._writing = threading.Lock()
         try:
-            metadata.create_all(self.engine)
+            with _write_errors():
+                metadata.create_all(self.engine)
             self._check_version()
+        except LedgerUnwritable:
+            self.close()
+            raise
         except DatabaseError:
             self.close()
             raise ConfigurationError(
@@ -49,8 +54,8 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction; committed at the end of the block."""
-        with self._writing, self.engine.begin() as connection:
+        """One transaction; committed at the end of the block. Raises LedgerUnwritable."""
+        with self._writing, _write_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -74,6 +79,25 @@ class Database:
                     f"ops.db has schema {version}, this console knows {SCHEMA_VERSION}. Use the version that made it.",
                     code="database-version",
                 )
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    """Turn the database's words for a full or failing disk into an error that says what to do."""
+    try:
+        yield
+    except OperationalError as error:
+        words = str(error.orig)
+        if "full" in words:
+            sentence = "The console's database cannot be written: its disk is full. Free some space; it goes on then."
+        elif "readonly" in words or "unable to open" in words:
+            sentence = (
+                f"The console's database cannot be written ({words}). Check the permissions of STATE_DIR and the "
+                "service's user."
+            )
+        else:
+            sentence = f"The console's database cannot be written ({words}); it is tried again."
+        raise LedgerUnwritable(sentence, retry_after=10) from None
 
 
 def _prepare(connection: Any, _: Any) -> None:
