@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.bus.connection import Bus
 from common.bus.streams import ensure_streams
@@ -57,10 +57,11 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one run took, and the most memory that one process had, in MB."""
+    """What one run took; of our processes: the most memory of one, in MB, and the processor's seconds of all."""
 
     seconds: float
     memory: float = 0.0
+    processor: float = 0.0
 
 
 class Site:
@@ -113,7 +114,8 @@ def _template(load: Load) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"template.{load.ext}"
         seconds = load.size / 88_200 if load.ext == "wav" else 240.0 * load.size / 8_000_000
-        make_audio(path, ext=load.ext, seconds=max(1.0, seconds), title="T", artist="A", album="L")
+        tags: dict[str, Any] = {} if load.ext == "wav" else {"title": "T", "artist": "A", "album": "L"}
+        make_audio(path, ext=load.ext, seconds=max(1.0, seconds), **tags)
         return path.read_bytes()
 
 
@@ -126,9 +128,10 @@ def run_curl(urls: list[str], work: Path) -> Result:
     config.write_text("".join(f'url = "{url}"\noutput = "{parts}/{number}"\n' for number, url in enumerate(urls)))
     started = time.perf_counter()
     subprocess.run(
-        ["curl", "-s", "--parallel", "--parallel-max", str(CURL_PARALLEL), "-K", str(config)],
+        ["curl", "-s", "--no-progress-meter", "--parallel", "--parallel-max", str(CURL_PARALLEL), "-K", str(config)],
         check=True,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
     def finish(number: int) -> None:
@@ -170,6 +173,7 @@ class Rig:
             started = [self._start(work, number, concurrency) for number in range(processes)]
             await self._heartbeats(bus, processes)
             await Planner(bus).put(items, cause=secrets.token_hex(8), job_id=self._job)
+            before = sum(_processor_seconds(process.pid) for process in started)
             begin = time.perf_counter()
             await make_job(
                 bus,
@@ -183,6 +187,7 @@ class Rig:
                 await asyncio.sleep(0.02)
             seconds = time.perf_counter() - begin
             memory = max(_peak_memory(process.pid) for process in started)
+            processor = sum(_processor_seconds(process.pid) for process in started) - before
             await self._check(bus, work, urls)
             await write_jobs(bus, [])
         finally:
@@ -191,7 +196,7 @@ class Rig:
             for process in started:
                 process.wait(10)
             await bus.close()
-        return Result(seconds=seconds, memory=memory)
+        return Result(seconds=seconds, memory=memory, processor=processor)
 
     def _start(self, work: Path, number: int, concurrency: int) -> subprocess.Popen[bytes]:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}}
@@ -246,22 +251,21 @@ def compare(load: Load, rig: Rig, site: Site, root: Path, *, rounds: int, two: b
     size = sum(path.stat().st_size for path in (site.folder / load.name).iterdir())
     curl, one, both = [], [], []
     for _ in range(rounds):
-        with scratch(root) as work:
-            curl.append(run_curl(urls, work))
-        with scratch(root) as work:
-            one.append(rig.run(_fresh(urls), work, processes=1, concurrency=concurrency))
+        curl.append(run_curl(urls, scratch(root)))
+        one.append(rig.run(_fresh(urls), scratch(root), processes=1, concurrency=concurrency))
         if two:
-            with scratch(root) as work:
-                both.append(rig.run(_fresh(urls), work, processes=2, concurrency=concurrency))
+            both.append(rig.run(_fresh(urls), scratch(root), processes=2, concurrency=concurrency))
     base = _median(curl)
     print(f"\n{load.name}: {load.count} files, {size / 1e6:,.0f} MB, {load.ext}; medians of {rounds}")
     for name, results in (("curl, sha256, fsync, rename", curl), ("downloader, 1 process", one), ("2 processes", both)):
         if results:
             took = _median(results)
             memory = max(result.memory for result in results)
+            processor = 1000 * statistics.median(result.processor for result in results) / load.count
             print(
                 f"  {name:28} {size / 1e6 / took:8,.0f} MB/s {load.count / took:8,.0f} files/s "
-                f"{base / took:6.2f} x curl" + (f"   {memory:5.0f} MB memory" if memory else "")
+                f"{base / took:6.2f} x curl"
+                + (f"   {memory:5.0f} MB memory, {processor:5.2f} ms of a core a file" if memory else "")
             )
     if both:
         print(f"  two processes are {_median(one) / _median(both):.2f} x one")
@@ -277,15 +281,14 @@ def _median(results: list[Result]) -> float:
     return statistics.median(result.seconds for result in results)
 
 
-@contextmanager
-def scratch(root: Path) -> Iterator[Path]:
-    """An empty folder; what was written before is on the disk, so that no run pays for another."""
+def scratch(root: Path) -> Path:
+    """An empty folder; what was written before is on the disk, so that no run pays for another.
+
+    It is kept until the end: ext4 passes over inodes that were freed a moment ago when it makes files, and
+    would charge the next run for removing the files of the last.
+    """
     os.sync()
-    work = Path(tempfile.mkdtemp(dir=root))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work)
+    return Path(tempfile.mkdtemp(dir=root))
 
 
 def _peak_memory(pid: int) -> float:
@@ -293,6 +296,11 @@ def _peak_memory(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

@@ -108,10 +108,11 @@ class Pipeline:
 
     def complete(self, request: Request) -> FileStored:
         """All steps, also those after the fact; return the fact."""
-        result = self.run(request)
-        if isinstance(result, Ready):
-            self.store.finish(result)
-        return result.fact
+        with self.spool.lock(request.song.song_id, canceled=self.watch.canceled):
+            result = self.store.store(request, self.watch)
+            if isinstance(result, Ready):
+                self.store.finish(result)
+            return result.fact
 
     def files(self) -> list[str]:
         """The songs in the library."""
@@ -127,7 +128,11 @@ class Pipeline:
 
     def leftovers(self) -> list[str]:
         """What the spool holds beside its locks."""
-        return sorted(path.name for path in self.spool.root.iterdir() if path.name != "locks")
+        return sorted(
+            path.name
+            for path in self.spool.root.iterdir()
+            if path.name != "locks" and not path.name.startswith("spare-")
+        )
 
 
 def make_song(remote_id: str = "one", *, source: str = "feed", **fields: object) -> SongDownload:

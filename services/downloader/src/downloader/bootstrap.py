@@ -92,6 +92,8 @@ async def build(runtime: Runtime) -> None:
     runtime.add_check("disk", disk.problem)
     runtime.add_detail("sources", lambda: sorted(sources.ready))
     runtime.on_stop(rejects.close)
+    runtime.on_stop(spool.close)
+    runtime.on_stop(handler.tidy)
     threads.submit(spool.clean)
 
 

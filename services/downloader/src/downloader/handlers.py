@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from downloader.service.store import REFERENCE_SOURCE, Already, Ready, Request, 
 
 R = TypeVar("R")
 
+_TIDY_SECONDS = 0.2
 _NOTHING = Known(fact=None, sequence=0, id="")
 
 
@@ -42,6 +44,7 @@ class DownloadSong:
         self._threads = threads
         self._import_mode = import_mode
         self._job_runs = job_runs
+        self._untidy: deque[tuple[Ready, list[SongLock]]] = deque()
 
     async def __call__(self, item: SongDownload, context: ItemContext) -> Outcome:
         request, before = await self._request(item, context)
@@ -49,6 +52,7 @@ class DownloadSong:
         held: list[SongLock] = []
 
         def work() -> Already | Ready | None:
+            self.tidy()
             if not held:
                 held.append(self._store.lock(item.song_id, watch))
                 if held[0].waited:
@@ -81,8 +85,10 @@ class DownloadSong:
         elif result.old is not None:
             await self._in_thread(self._finish, result, held)
         else:
-            # Only the record is left to be removed: nobody waits for that.
-            self._threads.submit(self._finish, result, held)
+            # Only the record is left to be removed: nobody waits for that, and the next song's thread does it.
+            self._untidy.append((result, held))
+            if len(self._untidy) == 1:
+                loop.call_later(_TIDY_SECONDS, self._threads.submit, self.tidy)
         return outcome
 
     async def _request(self, item: SongDownload, context: ItemContext) -> tuple[Request, Known]:
@@ -116,6 +122,15 @@ class DownloadSong:
                 return _stored(ready)
             await self._facts.replace(ready.fact, context=context)
         return _stored(ready)
+
+    def tidy(self) -> None:
+        """Finish what was stored but not tidied up after."""
+        while True:
+            try:
+                ready, held = self._untidy.popleft()
+            except IndexError:
+                return
+            self._finish(ready, held)
 
     def _finish(self, ready: Ready, held: list[SongLock]) -> None:
         try:

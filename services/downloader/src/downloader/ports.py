@@ -136,21 +136,25 @@ class Spool(Protocol):
 
     def drop_part(self, song_id: int) -> None: ...
 
-    def forget(self, song_id: int) -> None:
-        """Remove part and record."""
+    def forget(self, song_id: int, *, only_record: bool = False) -> None:
+        """Remove part and record. ``only_record``: the part is known to be gone."""
         ...
 
 
 class Fetcher(Protocol):
     """Brings the bytes of a candidate into the spool."""
 
-    def fetch(self, candidate: Candidate, song_id: int, *, mode: ImportMode, watch: Watch) -> Fetched: ...
+    def fetch(
+        self, candidate: Candidate, song_id: int, *, mode: ImportMode, noted: FetchState | None, watch: Watch
+    ) -> Fetched:
+        """``noted``: what is known of the part that an earlier try left."""
+        ...
 
 
 class Inspector(Protocol):
     """Reads containers and decodes them."""
 
-    def inspect(self, path: Path, kind: str, size: int) -> Inspected:
+    def inspect(self, fetched: Fetched, kind: str) -> Inspected:
         """Raises Rejected when the container is broken or cut off."""
         ...
 

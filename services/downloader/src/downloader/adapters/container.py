@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
 from common.contracts.facts import AudioFormat, FileTags
+from downloader.adapters.riff import Riff, read_riff, require
 from downloader.errors import Rejected
 from downloader.ports import Inspected
 from downloader.service.sniff import MIME
@@ -63,16 +65,18 @@ _ALBUM = ("album", "TALB", "\xa9alb", "Album", "WM/AlbumTitle")
 _MAX_TAG = 1000
 """Characters; longer titles are mistakes, and would travel with every fact."""
 _MAX_ARTISTS = 32
-_ENDLESS = (0, 0xFFFFFFFF)
-"""What encoders that cannot seek leave as a length."""
-_WAVE_PCM = frozenset({1, 3})
-_WAVE_EXTENSIBLE = 0xFFFE
 
 
-def inspect(path: Path, kind: str, size: int) -> Inspected:
-    """Read the container. Raises Rejected when it is broken or cut off."""
+def inspect(path: Path, kind: str, *, size: int, head: bytes) -> Inspected:
+    """Read the container. ``head`` is its beginning. Raises Rejected when it is broken or cut off."""
+    if kind == "wav" and (riff := read_riff(BytesIO(head), size)) is not None and riff.pcm and not riff.tagged:
+        return _plain_wave(riff)
     with path.open("rb") as file:
+        riff = read_riff(file, size) if kind == "wav" else None
+        if riff is not None and riff.pcm and not riff.tagged:
+            return _plain_wave(riff)
         try:
+            file.seek(0)
             sound = _TYPES[kind](file)
         except Exception as error:  # a parser given hostile bytes may raise anything
             # mutagen says a missing end in many ways; where lengths tell that it is cut off, that is the reason.
@@ -81,8 +85,27 @@ def inspect(path: Path, kind: str, size: int) -> Inspected:
                 f"The file looks like {kind}, but cannot be read as such ({type(error).__name__}).",
                 code="content-broken",
             ) from None
-        pcm = _check_lengths(file, kind, size)
-    return _inspected(sound, kind, pcm=pcm)
+        _check_lengths(file, kind, size)
+    return _inspected(sound, kind, pcm=riff is not None and riff.pcm)
+
+
+def _plain_wave(riff: Riff) -> Inspected:
+    return Inspected(
+        format=AudioFormat(
+            ext="wav",
+            mime=MIME["wav"],
+            codec="pcm",
+            duration_seconds=round(riff.seconds, 3) if riff.seconds else None,
+            bitrate=riff.bytes_per_second * 8 or None,
+            sample_rate=riff.rate,
+            channels=riff.channels,
+            lossless=True,
+        ),
+        tags=FileTags(),
+        exact_duration=True,
+        pcm=True,
+        bits=riff.bits,
+    )
 
 
 def _inspected(sound: Any, kind: str, *, pcm: bool) -> Inspected:
@@ -124,46 +147,20 @@ def _exact(sound: Any, kind: str) -> bool:
     return kind not in ("aac",)
 
 
-def _check_lengths(file: BinaryIO, kind: str, size: int) -> bool:
-    """Raise Rejected where the container declares more than there is; return whether it is uncompressed."""
-    if kind == "wav":
-        return _check_riff(file, size)
+def _check_lengths(file: BinaryIO, kind: str, size: int) -> None:
+    """Raise Rejected where the container declares more than there is."""
     if kind == "aiff":
         file.seek(0)
-        _require(size, 8 + struct.unpack(">4xI", file.read(8))[0])
+        require(size, 8 + struct.unpack(">4xI", file.read(8))[0])
     elif kind == "m4a":
         _check_boxes(file, size)
     elif kind == "dsf":
         file.seek(0)
         header = file.read(28)
         if len(header) == 28:
-            _require(size, struct.unpack("<12xQ8x", header)[0])
+            require(size, struct.unpack("<12xQ8x", header)[0])
     elif kind in ("ogg", "oga", "opus", "spx"):
         _check_ogg(file)
-    return False
-
-
-def _check_riff(file: BinaryIO, size: int) -> bool:
-    file.seek(0)
-    declared = struct.unpack("<4xI", file.read(8))[0]
-    if declared not in _ENDLESS:
-        _require(size, declared + 8)
-    pcm, place = False, 12
-    while place + 8 <= size:
-        file.seek(place)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"fmt ":
-            body = file.read(min(length, 40))
-            tag = struct.unpack_from("<H", body)[0] if len(body) >= 2 else 0
-            if tag == _WAVE_EXTENSIBLE and len(body) >= 26:
-                tag = struct.unpack_from("<H", body, 24)[0]
-            pcm = tag in _WAVE_PCM
-        elif name == b"data":
-            if length not in _ENDLESS:
-                _require(size, place + 8 + length)
-            return pcm
-        place += 8 + length + (length & 1)
-    raise Rejected("The file is cut off: it has a header, but no sound.", code="content-truncated")
 
 
 def _check_boxes(file: BinaryIO, size: int) -> None:
@@ -182,7 +179,7 @@ def _check_boxes(file: BinaryIO, size: int) -> None:
         if length < 8:
             raise Rejected("The structure of the file is damaged.", code="content-broken")
         place += length
-    _require(size, place)
+    require(size, place)
     if b"moov" not in found or not found & {b"mdat", b"moof"}:
         raise Rejected("The file is cut off: its table of contents or its sound is missing.", code="content-truncated")
 
@@ -196,12 +193,6 @@ def _check_ogg(file: BinaryIO) -> None:
         last = None
     if last is None or not last.last:
         raise Rejected("The file is cut off: its last page is missing.", code="content-truncated")
-
-
-def _require(size: int, declared: int) -> None:
-    # Some writers count a padding byte that they do not write.
-    if size + 1 < declared:
-        raise Rejected(f"The file is cut off: {size} of {declared} bytes are there.", code="content-truncated")
 
 
 def _texts(tags: Any, keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import miniaudio
 
 from downloader.adapters.container import inspect
 from downloader.errors import Rejected, Stopped
-from downloader.ports import Decoded, Inspected, Watch
+from downloader.ports import Decoded, Fetched, Inspected, Watch
 
 DECODABLE = frozenset({"flac", "mp3", "ogg", "wav"})
 _FRAMES = 32_768
@@ -22,9 +22,9 @@ _MD5_FORMATS = {16: miniaudio.SampleFormat.SIGNED16, 24: miniaudio.SampleFormat.
 class AudioInspector:
     """Reads containers with mutagen, and decodes with miniaudio, which lets other threads run meanwhile."""
 
-    def inspect(self, path: Path, kind: str, size: int) -> Inspected:
+    def inspect(self, fetched: Fetched, kind: str) -> Inspected:
         """What the container says. Raises Rejected when it is broken or cut off."""
-        return inspect(path, kind, size)
+        return inspect(fetched.path, kind, size=fetched.size, head=fetched.head)
 
     def decodes(self, kind: str) -> bool:
         """Whether there is a decoder for this kind."""

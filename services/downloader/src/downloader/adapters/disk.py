@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,11 @@ from downloader.errors import DiskFull
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+_PLENTY = 8 * 1024**3
+_SMALL = 64 * 1024**2
+_TRUST_SECONDS = 0.5
+"""A disk with 8 GiB to spare does not fill up in half a second; it is not asked again for every small file."""
+
 
 class Disk:
     """``reserve``: bytes that are left free for others."""
@@ -21,12 +27,17 @@ class Disk:
     def __init__(self, *, path: Path, reserve: int) -> None:
         self._path = path
         self._reserve = reserve
+        self._plenty_until = 0.0
 
     def require(self, size: int = 0) -> None:
         """Raise DiskFull unless ``size`` more bytes fit and the reserve stays."""
-        free = os.statvfs(self._path)
-        if free.f_bavail * free.f_frsize < size + self._reserve:
+        if size < _SMALL and time.monotonic() < self._plenty_until:
+            return
+        found = os.statvfs(self._path)
+        free = found.f_bavail * found.f_frsize - self._reserve
+        if free < size:
             raise DiskFull
+        self._plenty_until = time.monotonic() + _TRUST_SECONDS if free > _PLENTY else 0.0
 
     def problem(self) -> Reason | None:
         """Why nothing can be stored now; for /readyz."""

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Protocol
 
 from common.errors import PermanentError, TransientError
@@ -45,17 +46,15 @@ class HttpFetcher:
         self._max_size = max_size
         self._threads = threading.local()
 
-    def fetch(self, candidate: HttpCandidate, song_id: int, *, watch: Watch) -> Fetched:
+    def fetch(self, candidate: HttpCandidate, song_id: int, *, noted: FetchState | None, watch: Watch) -> Fetched:
         """Bring the whole body into the spool.
 
         Raises PermanentError (gone, refused, too large), TransientError (broken off, stalled, busy),
         DiskFull, Stopped. After the transient ones the part stays, where it can be continued.
         """
-        self._disk.require()
         digest = hashlib.sha256(candidate.url.encode()).hexdigest()
-        noted = self._spool.recall(song_id)
-        state = noted if isinstance(noted, FetchState) else None
-        have = self._part_size(song_id) if state is not None and state.url_digest == digest else 0
+        state = noted if noted is not None and noted.url_digest == digest else None
+        have = self._part_size(song_id) if state is not None else 0
         validator = _validator(state) if state is not None and have else None
         if validator is None:
             have = 0
@@ -107,10 +106,13 @@ class HttpFetcher:
             modified=response.headers.get("Last-Modified"),
             total=total,
         )
-        self._spool.forget(song_id)
         if (total is None or total >= RESUME_FROM) and _validator(state) is not None:
             with disk_errors():
+                # The old bytes go before the new note comes: a note never speaks for the bytes of another.
+                self._spool.forget(song_id)
                 self._spool.remember_fetch(song_id, state)
+        else:
+            self._spool.forget(song_id, only_record=True)
         return self._receive(response, song_id, 0, watch, total=total)
 
     def _receive(self, response: Response, song_id: int, have: int, watch: Watch, *, total: int | None) -> Fetched:
@@ -121,9 +123,8 @@ class HttpFetcher:
         self._check_size(total or 0)
         self._disk.require(max(0, (total or 0) - have))
         path = self._spool.part(song_id)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if have else os.O_TRUNC)
         with disk_errors():
-            fd = os.open(path, flags, 0o666)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC) if have else self._make(path, song_id)
             try:
                 sha = hashlib.sha256()
                 head = bytearray()
@@ -137,6 +138,15 @@ class HttpFetcher:
         if total is not None and size != total:
             raise TransientError(f"The file ended after {size} of {total} bytes.", code="connection-lost")
         return Fetched(path=path, sha256=sha.hexdigest(), size=size, head=bytes(head))
+
+    def _make(self, path: Path, song_id: int) -> int:
+        """A new file; never one that was there, which might be a second name of somebody's own."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o666)
+        except FileExistsError:
+            self._spool.drop_part(song_id)
+            return os.open(path, flags, 0o666)
 
     def _copy(
         self,

@@ -29,6 +29,10 @@ class ByteLock:
         self.waited = waited
         """Whether somebody else had it when we asked."""
 
+    @property
+    def held(self) -> bool:
+        return self._offset is not None
+
     def release(self) -> None:
         """Let go; a second call does nothing."""
         offset, self._offset = self._offset, None

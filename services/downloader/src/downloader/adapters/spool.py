@@ -19,6 +19,7 @@ from typing import Any
 
 from common.contracts.facts import FileStored
 from downloader.adapters.locks import ByteLock, Locks
+from downloader.adapters.records import SPARE, Records
 from downloader.errors import SongBusy
 from downloader.ports import FetchState, Placing, Torn
 
@@ -31,6 +32,29 @@ _FOLDER_LOCKS = 1 << 60
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+class HeldSong:
+    """A song's lock; what this process has open of the song is closed before others get it."""
+
+    def __init__(self, lock: ByteLock, leave: Callable[[], None]) -> None:
+        self.waited = lock.waited
+        self._lock = lock
+        self._leave = leave
+
+    def release(self) -> None:
+        """Let go; a second call does nothing."""
+        if self._lock.held:
+            try:
+                self._leave()
+            finally:
+                self._lock.release()
+
+    def __enter__(self) -> HeldSong:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class SpoolFolder:
     """A folder on the library's own file system, shared by all copies of the downloader."""
 
@@ -39,15 +63,16 @@ class SpoolFolder:
         root.mkdir(parents=True, exist_ok=True)
         self._prefix = f"{root}/"
         self._locks = Locks(root / "locks")
+        self._records = Records(root)
         # After a power cut the length of a part says nothing of its content.
         self._boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
 
-    def lock(self, song_id: int, *, canceled: Callable[[], bool]) -> ByteLock:
+    def lock(self, song_id: int, *, canceled: Callable[[], bool]) -> HeldSong:
         """Take a song. Raises SongBusy when another copy keeps it."""
         lock = self._locks.acquire(song_id, patience=LOCK_PATIENCE, canceled=canceled)
         if lock is None:
             raise SongBusy
-        return lock
+        return HeldSong(lock, lambda: self._records.let_go(song_id))
 
     @contextmanager
     def folder_lock(self, number: int) -> Iterator[None]:
@@ -65,17 +90,18 @@ class SpoolFolder:
 
     def recall(self, song_id: int) -> FetchState | Placing | Torn | None:
         """What an earlier try left noted."""
-        try:
-            content = (self.root / f"{song_id}.json").read_bytes()
-        except FileNotFoundError:
+        content = self._records.read(song_id)
+        if content is None:
             return None
         try:
             record = json.loads(content)
+            if record["song"] != song_id:
+                return Torn()
             if record["state"] == "fetching":
                 return FetchState(**record["fetch"]) if record["boot"] == self._boot else None
             return Placing(
                 cause=record["cause"],
-                fact=FileStored.model_validate(record["fact"]),
+                fact=FileStored.model_validate_json(record["fact"]),
                 path=self.root / Path(record["path"]).name,
                 targets=tuple(record["targets"]),
                 inode=int(record["inode"]),
@@ -87,14 +113,15 @@ class SpoolFolder:
 
     def remember_fetch(self, song_id: int, state: FetchState) -> None:
         """Note whose bytes the part holds."""
-        self._write(song_id, {"state": "fetching", "boot": self._boot, "fetch": vars(state)})
+        self._write(song_id, {"song": song_id, "state": "fetching", "boot": self._boot, "fetch": vars(state)})
 
     def remember_placing(self, song_id: int, state: Placing) -> None:
         """Note where the song goes."""
         record = {
+            "song": song_id,
             "state": "placing",
             "cause": state.cause,
-            "fact": state.fact.model_dump(mode="json", exclude_none=True),
+            "fact": state.fact.model_dump_json(exclude_none=True),
             "path": state.path.name,
             "targets": state.targets,
             "inode": state.inode,
@@ -107,10 +134,12 @@ class SpoolFolder:
         """Remove the song's bytes."""
         self._remove(f"{song_id}.part")
 
-    def forget(self, song_id: int) -> None:
-        """Remove everything of the song."""
-        for name in (f"{song_id}.part", f"{song_id}.tagged", f"{song_id}.json"):
-            self._remove(name)
+    def forget(self, song_id: int, *, only_record: bool = False) -> None:
+        """Remove everything of the song. ``only_record``: its bytes are known to be gone."""
+        if not only_record:
+            for name in (f"{song_id}.part", f"{song_id}.tagged"):
+                self._remove(name)
+        self._records.remove(song_id)
 
     def clean(self, *, keep_seconds: float = KEEP_SECONDS) -> int:
         """Remove what nobody came back for; return how many songs.
@@ -120,6 +149,9 @@ class SpoolFolder:
         """
         limit = time.time() - keep_seconds
         removed = 0
+        for spare in self.root.glob(f"{SPARE}*"):
+            if self._changed_at(spare) < limit:
+                self._remove(spare.name)
         for song in {int(entry.stem) for entry in self.root.iterdir() if entry.stem.isdecimal()}:
             lock = self._locks.acquire(song, patience=0.0, canceled=lambda: False)
             if lock is None:
@@ -132,6 +164,8 @@ class SpoolFolder:
         return removed
 
     def close(self) -> None:
+        """Remove our spare records, and let go of all locks."""
+        self._records.close()
         self._locks.close()
 
     def _remove(self, name: str) -> None:
@@ -149,8 +183,4 @@ class SpoolFolder:
             return 0.0
 
     def _write(self, song_id: int, record: dict[str, Any]) -> None:
-        fd = os.open(self.root / f"{song_id}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(fd, json.dumps(record, ensure_ascii=False).encode())
-        finally:
-            os.close(fd)
+        self._records.write(song_id, json.dumps(record, ensure_ascii=False).encode())

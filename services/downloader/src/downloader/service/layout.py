@@ -98,10 +98,14 @@ def _fit(pieces: tuple[Piece, ...], values: Mapping[str, str], limit: int) -> st
     fields = [values[name] if name else "" for _, name in pieces]
     fixed = sum(len(literal.encode()) for literal, _ in pieces)
     room = max(0, limit - fixed)
+    if sum(len(field.encode()) for field in fields) <= room:
+        return shorten(
+            clean("".join(literal + field for (literal, _), field in zip(pieces, fields, strict=True))), limit
+        )
     cap = _cap([len(field.encode()) for field in fields], room)
     short = [shorten(field, cap) for field in fields]
     whole = "".join(literal + field for (literal, _), field in zip(pieces, short, strict=True))
-    return shorten(clean(whole), limit) or "_"
+    return shorten(clean(whole), limit)
 
 
 def _cap(sizes: list[int], room: int) -> int:

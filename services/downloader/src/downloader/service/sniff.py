@@ -117,13 +117,16 @@ def _refusal(head: bytes) -> Rejected:
         return Rejected("The address leads to a playlist or a live stream, not to a file.", code="content-playlist")
     if _HTML.match(start) or (_is_text(head) and _HTML.search(head[:2048])):
         return Rejected(
-            "The server sent a web page instead of audio. Open the address in a browser: it may want a login.",
+            "This is a web page, not audio. If a server sent it, open its address in a browser: it may want a login.",
             code="content-html",
         )
     if start[:1] in (b"{", b"[") and _is_text(head):
-        return Rejected("The server sent JSON instead of audio; likely an error of its own.", code="content-json")
+        return Rejected(
+            "This is JSON, not audio; likely an error message of the server that sent it.",
+            code="content-json",
+        )
     if _is_text(head):
-        return Rejected("The server sent text instead of audio.", code="content-text")
+        return Rejected("This is text, not audio.", code="content-text")
     return Rejected("The content is no audio format that is known here.", code="content-unknown")
 
 
@@ -133,7 +136,8 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:
+        # The head may end within a character.
+        if error.reason != "unexpected end of data":
             return False
         text = head[: error.start].decode()
-    return sum(char.isprintable() or char in "\r\n\t" for char in text) >= 0.95 * len(text)
+    return bool(text) and sum(char.isprintable() or char in "\r\n\t" for char in text) >= 0.95 * len(text)

@@ -18,6 +18,7 @@ from downloader.errors import Rejected, Stopped
 from downloader.ports import (
     Fetched,
     Fetcher,
+    FetchState,
     Inspected,
     Inspector,
     Library,
@@ -48,6 +49,9 @@ REFERENCE_SOURCE = "local"
 """The source whose folder is served as a backend of the same name; others' files are always taken in."""
 
 
+Noted = FetchState | Placing | Torn | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A song to store. ``cause`` names this try; ``known`` is the last fact of its file in the library,
@@ -71,11 +75,16 @@ class Already:
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """The file is in its place; the fact is to be published. ``old``: what goes to the trash after that."""
+    """The file is in its place; the fact is to be published.
+
+    ``old``: what goes to the trash after that; ``created``: the file was not there before; ``clean``: nothing
+    of it is left in the spool but the record.
+    """
 
     fact: FileStored
     old: str | None = None
     created: bool = True
+    clean: bool = False
     result: dict[str, str] = field(default_factory=dict)
 
 
@@ -127,7 +136,6 @@ class StoreSong:
                 return adopted
         if isinstance(noted, Placing | Torn):
             self._spool.forget(song.song_id)
-        crashed = isinstance(noted, Torn)
         errors: list[MusicCloudError] = []
         for source in source_order(song):
             try:
@@ -137,7 +145,7 @@ class StoreSong:
                 continue
             for candidate in candidates:
                 try:
-                    return self._take(request, candidate, watch, crashed=crashed)
+                    return self._take(request, candidate, watch, noted)
                 except Stopped:
                     raise
                 except MusicCloudError as error:
@@ -148,7 +156,7 @@ class StoreSong:
         """After the fact is published: the old file goes to the trash, the record is forgotten."""
         if ready.old is not None:
             self._library.trash(ready.old)
-        self._spool.forget(ready.fact.song_id)
+        self._spool.forget(ready.fact.song_id, only_record=ready.clean)
 
     def withdraw(self, ready: Ready) -> None:
         """Another copy stored the song meanwhile: remove our file, of which nobody knows."""
@@ -185,13 +193,13 @@ class StoreSong:
         old = placing.old if placing.old != locator else None
         return Ready(fact=fact, old=old, result={**placing.result, "adopted": "yes"})
 
-    def _take(self, request: Request, candidate: Candidate, watch: Watch, *, crashed: bool) -> Already | Ready:
+    def _take(self, request: Request, candidate: Candidate, watch: Watch, noted: Noted) -> Already | Ready:
         song, mode = request.song, request.mode
         if mode is ImportMode.REFERENCE and candidate.source != REFERENCE_SOURCE:
             mode = ImportMode.REFLINK
         if mode is ImportMode.REFERENCE and isinstance(candidate, FileCandidate):
             return self._refer(request, candidate, watch)
-        fetched = self._fetcher.fetch(candidate, song.song_id, mode=mode, watch=watch)
+        fetched = self._fetcher.fetch(candidate, song.song_id, mode=mode, noted=_fetch_state(noted), watch=watch)
         try:
             inspected, kind = self._verify(song, fetched, watch)
         except Rejected:
@@ -201,7 +209,7 @@ class StoreSong:
         result: dict[str, str] = {}
         if fetched.owned:
             fetched, inspected = self._tag(song, fetched, inspected, kind, result)
-        return self._place(request, candidate, fetched, inspected, result, crashed=crashed)
+        return self._place(request, candidate, fetched, inspected, result, crashed=isinstance(noted, Torn))
 
     def _refer(self, request: Request, candidate: FileCandidate, watch: Watch) -> Already | Ready:
         """The file stays where it is; only the fact is made."""
@@ -222,7 +230,7 @@ class StoreSong:
             and _size(candidate) == known.size
         ):
             return Already(fact=known, mine=request.mine)
-        fetched = self._fetcher.fetch(candidate, song.song_id, mode=ImportMode.REFERENCE, watch=watch)
+        fetched = self._fetcher.fetch(candidate, song.song_id, mode=ImportMode.REFERENCE, noted=None, watch=watch)
         inspected, _ = self._verify(song, fetched, watch)
         fact = _fact(song, candidate, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator)
         return Ready(fact=fact, created=False)
@@ -232,7 +240,7 @@ class StoreSong:
             raise Rejected(f"{reason.message} (the same content was refused before)", code=reason.code, remember=False)
         try:
             kind = kind_of(fetched.head)
-            inspected = self._inspector.inspect(fetched.path, kind, fetched.size)
+            inspected = self._inspector.inspect(fetched, kind)
             if self._full and not inspected.pcm and self._inspector.decodes(kind):
                 decoded = self._inspector.decode(fetched.path, kind, inspected, watch=watch)
                 check_decoded(inspected, decoded)
@@ -257,7 +265,7 @@ class StoreSong:
             return fetched, inspected
         try:
             tagged = self._tagger.fill(fetched, kind, wanted)
-            again = self._inspector.inspect(tagged.path, kind, tagged.size)
+            again = self._inspector.inspect(tagged, kind)
         except (TaggingFailed, Rejected) as error:
             result["tags"] = f"not written ({error})"
             return fetched, inspected
@@ -296,7 +304,10 @@ class StoreSong:
         self._spool.remember_placing(song.song_id, placing)
         placed = self._library.place(fetched.path, targets, replace=placing.old, twin=twin)
         gone = placing.old if placing.old != placed.locator else None
-        return Ready(fact=fact.model_copy(update={"locator": placed.locator}), old=gone, result=result)
+        if placed.locator != fact.locator:
+            fact = fact.model_copy(update={"locator": placed.locator})
+        clean = twin is None and fetched.path == self._spool.part(song.song_id)
+        return Ready(fact=fact, old=gone, clean=clean, result=result)
 
 
 def _fact(
@@ -316,6 +327,10 @@ def _fact(
         candidate_source=candidate.source,
         listing_fingerprint=song.fingerprint,
     )
+
+
+def _fetch_state(noted: Noted) -> FetchState | None:
+    return noted if isinstance(noted, FetchState) else None
 
 
 def _size(candidate: FileCandidate) -> int | None:
