@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from common.bus.connection import Bus
 from common.bus.streams import ensure_streams
 from common.catalog.ids import song_id

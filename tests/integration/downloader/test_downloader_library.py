@@ -153,6 +153,19 @@ def test_what_is_stored_is_not_fetched_again(pipeline: Pipeline, source: Path) -
         pipeline.run(pipeline.request(changed, candidate(path), known=fact))
 
 
+def test_a_stored_file_may_go_within_one_tick_of_the_clock(pipeline: Pipeline, source: Path) -> None:
+    path = make_audio(source / "a.flac")
+    song = make_song("a.flac", source="local")
+    fact = pipeline.complete(pipeline.request(song, candidate(path)))
+    stored = pipeline.library / fact.locator
+    stamp = stored.parent.stat().st_mtime_ns
+    stored.unlink()
+    os.utime(stored.parent, ns=(stamp, stamp))
+    again = pipeline.complete(pipeline.request(song, candidate(path), known=fact))
+    assert again.locator == fact.locator
+    assert stored.is_file()
+
+
 def test_a_stored_file_that_is_gone_is_fetched_again(pipeline: Pipeline, source: Path) -> None:
     path = make_audio(source / "a.flac")
     song = make_song("a.flac", source="local")

@@ -1,6 +1,7 @@
+import re
 from typing import Any
 
-from cli.reading import Picture, StageProgress, picture_of
+from cli.reading import Picture, StageProgress, picture_of, remarks_of, retry_note, visible
 from cli.run.catalog import CatalogState, catalog_state
 from common.contracts.names import ItemState
 
@@ -46,6 +47,36 @@ def test_why_nothing_moves_is_said_before_what_moves() -> None:
     assert picture_of(job(), dashboard).note == "waiting: The disk is full."
     assert picture_of(job(), {**dashboard, "holds": []}).note == "A song"
     assert picture_of(job(state="paused"), dashboard).note == "paused; go on with: music-cloud jobs resume 3"
+
+
+def test_a_service_that_cannot_work_is_said_but_not_an_uploader_without_a_store() -> None:
+    full = {"service": "collector", "problems": [{"code": "x", "message": "The disk is full."}], "current_song": None}
+    idle = {"service": "uploader", "problems": [{"code": "x", "message": "No store."}]}
+    assert picture_of(job(), {"workers": [idle]}).note == ""
+    assert picture_of(job(), {"workers": [idle, full]}).note == "waiting: The disk is full."
+
+
+def test_a_try_that_comes_again_says_when() -> None:
+    item = {"title": "A song", "reason": {"message": "No answer."}, "next_try_at": None}
+    assert retry_note([item]) == "waiting to try again: A song: No answer."
+    noted = retry_note([{**item, "next_try_at": "2026-01-01T12:30:05.250000Z"}, item])
+    assert re.fullmatch(r"waiting to try again at \d\d:\d\d:05: A song \(and 1 more\): No answer\.", noted)
+
+
+def test_what_was_left_out_or_kept_is_told_once() -> None:
+    items = [
+        {"title": "fine", "result": {"songs": 1}, "reason": None},
+        {
+            "title": "kept",
+            "result": {"problems": ["Entry 2 is bad."] * 2},
+            "reason": {"message": "It came back empty."},
+        },
+    ]
+    assert remarks_of(items) == [("kept", "It came back empty."), ("kept", "Entry 2 is bad.")]
+
+
+def test_nothing_from_outside_gives_orders_to_a_terminal() -> None:
+    assert visible("a\x1b[31m\nb\u202e می\u200cخواهم") == "a\\x1b[31m\\nb\\u202e می\u200cخواهم"
 
 
 def test_holds_of_other_jobs_are_not_ours() -> None:

@@ -71,6 +71,10 @@ def note_of(job: Json, dashboard: Json) -> str:
         if hold.get("job_id") in {None, job["job_id"]}:
             return f"waiting: {hold['reason']['message']}"
     for worker in dashboard.get("workers", ()):
+        # Without an object store the uploader idles, and says so: nothing waits for it.
+        if worker.get("problems") and worker.get("service") != "uploader":
+            return f"waiting: {worker['problems'][0]['message']}"
+    for worker in dashboard.get("workers", ()):
         current = worker.get("current_song") or worker.get("current_playlist")
         if current:
             return str(current)

@@ -133,6 +133,11 @@ def load(model: type[S]) -> S:
             for item in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("Mend these settings and start again:\n  " + "\n  ".join(lines)) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"A file of settings or secrets cannot be read ({error.strerror}). ROOT_DIR and what lies in it must "
+            "belong to the user that runs this."
+        ) from None
 
 
 def ensure_secrets(root: Path) -> dict[str, str]:

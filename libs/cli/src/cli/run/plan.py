@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,10 @@ def choose_music(settings: CliSettings) -> Music:
     folder, feeds = settings.local_media_import_path, split_list(settings.feeds)
     if folder is None and not feeds:
         return Music(demo=True, import_mode=settings.import_mode or ImportMode.COPY)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not (os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)):  # noqa: PTH112
         raise ConfigurationError(
             f"LOCAL_MEDIA_IMPORT_PATH names {folder}, which is not a folder that can be read here. "
-            "Mount it, or name another."
+            "Mount it, allow your user to read it, or name another."
         )
     if folder is None:
         return Music(demo=False, feeds=feeds)

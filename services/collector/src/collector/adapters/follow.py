@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple
 
 import nats.errors
 import nats.js.errors
@@ -19,6 +20,9 @@ from common.errors import BusUnavailable
 from common.telemetry import get_logger
 
 from .apply import CATALOG_KEY, STATUS_KEY, Writer
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 CONSUMERS = {CATALOG_KEY: "collector", STATUS_KEY: "collector-status"}
 _DOWNLOADS = "item.*.download.>"
@@ -88,13 +92,13 @@ class Follower:
         if known != identity or sequence > state.last_sequence:
             if known:
                 get_logger().warning("the stream is another one; the record of it is made anew", stream=self._key)
-            await loop.run_in_executor(self._thread, self._writer.reset, self._key, identity)
+            await self._write(self._writer.reset, self._key, identity)
             sequence = 0
         await self._advance(sequence)
         level: int | None = None
         async for batch in self._replay.batches(after=sequence, max_messages=2000, max_wait=0.5):
             if batch:
-                digests = await self._write(batch, identity)
+                digests = await self._write(self._apply, batch, identity)
                 sequence, level = batch[-1].sequence, None
                 if self._on_songs is not None:
                     self._on_songs(digests)
@@ -104,12 +108,12 @@ class Follower:
             await self._advance(sequence)
             level = await self._last_if_waited_for(bool(batch))
 
-    async def _write(self, batch: list[Stored], identity: str) -> dict[int, str]:
-        """Apply a batch, however long the disk takes nothing: no other may come before it."""
+    async def _write(self, call: Callable[[*Ts], T], *values: *Ts) -> T:
+        """Write, however long the disk takes nothing: what follows may not come before it."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                digests = await loop.run_in_executor(self._thread, self._apply, batch, identity)
+                result = await loop.run_in_executor(self._thread, call, *values)
             except OperationalError as error:
                 if self._unwritable is None:
                     self._unwritable = _unwritable(str(error.orig))
@@ -117,7 +121,7 @@ class Follower:
                 await asyncio.sleep(_WRITE_AGAIN)
             else:
                 self._unwritable = None
-                return digests
+                return result
 
     def _apply(self, batch: list[Stored], identity: str) -> dict[int, str]:
         if self._key == CATALOG_KEY:

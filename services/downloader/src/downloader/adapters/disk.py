@@ -60,7 +60,7 @@ def disk_errors() -> Iterator[None]:
             raise DiskFull from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DependencyDown(
-                "The library may not be written. Give our user (PUID, PGID) the right to write LIBRARY_DIR.",
+                "The library may not be written. Give the user that runs us (in containers PUID, PGID) the right to.",
                 code="library-read-only",
                 retry_after=30.0,
             ) from None

@@ -147,7 +147,7 @@ def _open(path: Path) -> int:
                 code="source-failing",
             ) from None
         raise PermanentError(
-            f"The file may not be read ({error.strerror}). Allow our user (PUID, PGID) to read it.",
+            f"The file may not be read ({error.strerror}). Allow the user that runs us (in containers PUID, PGID) to.",
             code="source-file-unreadable",
         ) from None
 

@@ -100,21 +100,27 @@ class LibraryFolder:
         with self._folders.choosing(folder) as names:
             present = names.find(name)
             if present is None:
-                with contextlib.suppress(FileExistsError):
-                    self._renamer.move(str(part), name, folder.handle)
-                    names.add(name, folder.handle)
-                    return Placed(locator=folder.locator(name))
-                return None
+                return self._place_new(part, name, folder, names)
             if replace is not None and folder.locator(present) == replace:
                 return self._replace(part, present, folder, names)
             return None
 
-    def _replace(self, part: Path, name: str, folder: Folder, names: Names) -> Placed:
+    def _place_new(self, part: Path, name: str, folder: Folder, names: Names) -> Placed | None:
+        with contextlib.suppress(FileExistsError):
+            self._renamer.move(str(part), name, folder.handle)
+            names.add(name, folder.handle)
+            return Placed(locator=folder.locator(name))
+        return None
+
+    def _replace(self, part: Path, name: str, folder: Folder, names: Names) -> Placed | None:
         """Put ``part`` in the place of the song's own old file: the old one gets a second name in the trash first."""
         old = f"/proc/self/fd/{folder.handle}/{name}"
         with self._folders.open(f"{TRASH}/{folder.path}" if folder.path else TRASH, make=True) as trash:
             try:
                 os.link(name, _trash_name(name), src_dir_fd=folder.handle, dst_dir_fd=trash.handle)
+            except FileNotFoundError:
+                # Taken away since the folder was listed, too soon for its time stamp to tell.
+                return self._place_new(part, name, folder, names)
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
                     raise
