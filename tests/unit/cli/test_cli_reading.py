@@ -64,7 +64,7 @@ def test_a_try_that_comes_again_says_when() -> None:
 
 
 def test_what_was_left_out_or_kept_is_told_once() -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"title": "fine", "result": {"songs": 1}, "reason": None},
         {
             "title": "kept",

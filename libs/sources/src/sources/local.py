@@ -95,7 +95,8 @@ class LocalSource:
             found = songs_in(root, relative, problems)
         except PermissionError:
             raise PermanentError(
-                "This folder may not be read. Allow the user that runs us (in containers PUID, PGID) to, then collect again.",
+                "This folder may not be read. Allow the user that runs us (in containers PUID, PGID) to, "
+                "then collect again.",
                 code="folder-unreadable",
             ) from None
         except (FileNotFoundError, NotADirectoryError):

@@ -107,8 +107,8 @@ def _make_folders(library: Path, spool: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigurationError(
-            f"LIBRARY_DIR or SPOOL_DIR cannot be written ({error.strerror}). Give the user that runs us (in containers PUID, PGID) the right "
-            "to, or choose another folder."
+            f"LIBRARY_DIR or SPOOL_DIR cannot be written ({error.strerror}). Give the user that runs us (in "
+            "containers PUID, PGID) the right to, or choose another folder."
         ) from None
     if library.stat().st_dev != spool.stat().st_dev:
         raise ConfigurationError(
