@@ -60,9 +60,9 @@ class NatsServer:
         )
         for old in self.directory.glob("*.ports"):
             old.unlink()
-        log = (self.directory / "log").open("ab")
-        self._process = subprocess.Popen([find_server(), "-c", str(config)], stdout=log, stderr=log)
-        log.close()
+        program = find_server()
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
