@@ -22,6 +22,9 @@ class CliSettings(Settings):
     web_port: int = Field(default=8421, ge=0, le=65535, description="port of the console")
     origin_host: str = Field(default="127.0.0.1", description="where the origin listens")
     origin_port: int = Field(default=8422, ge=0, le=65535, description="port of the origin")
+    origin_public_url: str | None = Field(
+        default=None, description="URL under which players reach the origin; default: where it listens"
+    )
     exporter_host: str = Field(default="127.0.0.1", description="where snapshots are served")
     exporter_port: int = Field(default=8423, ge=0, le=65535, description="port of the exporter")
     demo_port: int = Field(default=8424, ge=0, le=65535, description="port of the feed of the demo music")

@@ -22,6 +22,8 @@ from common.settings import ensure_secrets, load, split_list
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
 _DEMO_PORT_FILE = "feed-port.json"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LEASE_SECONDS = 15.0
+"""What was in hand at Ctrl-C is given back, but older servers forget that when they end, and wait for the lease."""
 
 
 @dataclass(kw_only=True)
@@ -77,8 +79,10 @@ class Place:
             "HEALTH_PORT": str(self.ports.health.get(name, 0)),
             "FEEDS": ",".join(self.music.feeds),
         }
-        if "ORIGIN_PUBLIC_URL" not in self.settings.model_fields_set:
+        if self.settings.origin_public_url is None:
             values["ORIGIN_PUBLIC_URL"] = self.origin_url
+        if "lease_seconds" not in self.settings.model_fields_set:
+            values["LEASE_SECONDS"] = str(_LEASE_SECONDS)
         if self.music.folder is not None:
             values["LOCAL_MEDIA_IMPORT_PATH"] = str(self.music.folder)
         if self.music.import_mode is not None:
