@@ -26,6 +26,7 @@ import mutagen
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.bus.connection import Bus
+from common.bus.readers import ReaderDesk
 from common.bus.streams import ensure_streams
 from common.contracts.names import JobType, Stage
 from common.contracts.streams import CATALOG, WORK
@@ -119,6 +120,7 @@ async def one_run(root: Path, scratch: Path, files: int) -> tuple[float, float]:
     collector = None
     try:
         await ensure_streams(bus)
+        await ReaderDesk(bus).start()
         collector = subprocess.Popen([sys.executable, "-m", "collector"], env=environment)
         bench = Bench(bus)
         first = await bench.collect()

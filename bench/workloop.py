@@ -106,7 +106,9 @@ async def main() -> None:
         server = NatsServer(Path(directory) / "nats")
         server.start()
         try:
-            settings = Settings(root_dir=Path(directory), nats_url=server.url, nats_password=server.password)
+            settings = Settings(
+                root_dir=Path(directory), nats_url=server.url, nats_user=server.user, nats_password=server.password
+            )
             results = []
             for run in range(options.runs):
                 planned, done = await measure(

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from common.bus.connection import Bus
+from common.bus.readers import ReaderDesk
 from common.bus.streams import ensure_streams
 from common.settings import Settings
 from tests.support.nats import NatsServer
+from tests.support.postgres import (  # noqa: F401 - fixtures
+    database_url,
+    postgres_of_its_own,
+    postgres_server,
+    postgres_url,
+)
 from tests.support.s3 import s3_bucket, s3_server  # noqa: F401 - fixtures
 
 
@@ -38,8 +45,9 @@ def settings(nats_server: NatsServer, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def bus(settings: Settings) -> AsyncIterator[Bus]:
-    """A connected bus with all streams made."""
+    """A connected bus with all streams made, and consumers for readers who ask: what the console does."""
     connected = await Bus.connect(settings, service="test", instance="one")
     await ensure_streams(connected)
+    await ReaderDesk(connected).start()
     yield connected
     await connected.close()

@@ -57,8 +57,8 @@ class Collecting:
         return CollectorSettings(
             root_dir=self.tmp_path / "data",
             nats_url=self.nats.url,
-            nats_user=self.nats.user,
-            nats_password=self.nats.password,
+            nats_user="collector",
+            nats_password=self.nats.passwords["collector"],
             retry_delay_seconds=0.1,
             max_tries=2,
             **self.environment,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from common.contracts.envelope import now
 from common.contracts.names import Stage
 from common.contracts.status import Heartbeat
 from common.contracts.work import JobPlan, SongDownload
-from common.errors import PermanentError
+from common.errors import PermanentError, Waiting
 from common.settings import Settings
 from common.work import ItemContext, Outcome, WorkLoop, succeeded
 from tests.support.nats import NatsServer
@@ -41,7 +41,7 @@ class ConsoleProcess:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG", "TMPDIR"}}
         self.environment = {
             **inherited,
-            **nats_server.settings,
+            **nats_server.account("console"),
             "ROOT_DIR": str(self.root),
             "CONSOLE_TOKEN": self.token,
             "ORIGIN_TOKEN_SECRET": secrets.token_urlsafe(36),
@@ -61,11 +61,11 @@ class ConsoleProcess:
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *, before: Sequence[str] = ()) -> None:
+        """Start it and wait until it answers. ``before``: the beginning of its command line."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "console", "serve"],
+                [*before, sys.executable, "-m", "console", "serve"],
                 env=self.environment,
                 cwd=self.log.parent,
                 stdout=log,
@@ -135,12 +135,15 @@ class ConsoleProcess:
 class Workers:
     """A collector and a downloader in one: plans ``songs``, and downloads as their names say.
 
-    ``bad …`` fails for good, ``slow …`` waits until :attr:`gate` is set, anything else succeeds.
+    ``bad …`` and ``broken …`` fail for good until :attr:`mended`, ``slow …`` waits until :attr:`gate` is set,
+    ``later …`` waits for a server for six seconds the first time, ``much later …`` for ten minutes, anything
+    else succeeds.
     """
 
     def __init__(self, bus: Bus, settings: Settings, songs: Iterable[str]) -> None:
         self.songs = list(songs)
         self.gate = asyncio.Event()
+        self.mended = False
         self.started: list[str] = []
         self.done: list[str] = []
         self._bus = bus
@@ -174,8 +177,14 @@ class Workers:
 
     async def _download(self, item: SongDownload, context: ItemContext) -> Outcome:
         self.started.append(item.name)
-        if item.name.startswith("bad") and not item.force:
+        if item.name.startswith("broken") and not self.mended:
+            raise PermanentError("This file is damaged.", code="content-broken")
+        if item.name.startswith("bad") and not item.force and not self.mended:
             raise PermanentError("This file is not audio, it is a web page.", code="not-audio")
+        first = self.started.count(item.name) == 1
+        if first and item.name.startswith(("later", "much later")):
+            seconds = 600.0 if item.name.startswith("much") else 6.0
+            raise Waiting("Waiting for music.example.org: it cannot be reached.", seconds=seconds)
         step = 0
         while item.name.startswith("slow") and not self.gate.is_set() and not context.canceled.is_set():
             step += 1

@@ -47,17 +47,18 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    at: float = 0.0
 
 
 class ScriptedServer:
     """``serve(path, behavior, …)``: one answer after another; the last one stays."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[Request] = []
         self._scripts: dict[str, list[Behavior]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._server = _Server((host, 0), _handler(self))
+        self._server = _Server((host, port), _handler(self))
         self.host, self.port = host, int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -131,7 +132,8 @@ def _handler(owner: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self._answer(body=False)
 
         def _answer(self, *, body: bool) -> None:
-            request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.command, self.path, headers, time.monotonic())
             behavior = owner.next(request)
             status, content, extra = _select(behavior, request)
             announced = len(content) if behavior.announce is None else behavior.announce

@@ -26,6 +26,7 @@ async def make_job(
     max_ack_pending: int = 256,
     state: JobState = JobState.RUNNING,
     playlist_scope: tuple[int, ...] = (),
+    pool_scope: tuple[int, ...] = (),
     download_sources: tuple[str, ...] = (),
 ) -> ActiveJob:
     """Create the lanes of a job and enter it into the job state."""
@@ -58,6 +59,7 @@ async def make_job(
         upload_backend=upload_backend,
         lanes=tuple(lanes),
         playlist_scope=playlist_scope,
+        pool_scope=pool_scope,
         download_sources=download_sources,
     )
     current = await read_jobs(bus)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cli import nats_config
+from common.secret_files import ACCOUNTS
+
 PATIENCE = 15.0
 
 
@@ -24,14 +27,21 @@ def find_server() -> str:
 
 
 class NatsServer:
-    """One server with JetStream. ``url``, ``user`` and ``password`` are what a client needs."""
+    """One server with JetStream and the accounts of an installation.
+
+    ``user`` and ``password`` are the owner's, who may do everything; :meth:`account` gives those of the others.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.user = "services"
-        self.password = secrets.token_urlsafe(16)
+        self.passwords = {name: secrets.token_urlsafe(16) for name in ACCOUNTS}
+        self.user = "operator"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def password(self) -> str:
+        return self.passwords[self.user]
 
     @property
     def url(self) -> str:
@@ -39,8 +49,12 @@ class NatsServer:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The environment that our services read to reach this server."""
-        return {"NATS_URL": self.url, "NATS_USER": self.user, "NATS_PASSWORD": self.password}
+        """The environment that the owner's programs read to reach this server."""
+        return self.account(self.user)
+
+    def account(self, name: str) -> dict[str, str]:
+        """The environment with which a program is ``name`` on this server."""
+        return {"NATS_URL": self.url, "NATS_USER": name, "NATS_PASSWORD": self.passwords[name]}
 
     @property
     def pid(self) -> int:
@@ -50,14 +64,16 @@ class NatsServer:
     def start(self) -> None:
         """Start it, on the port that it had before if it had one, and wait until it listens."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        listen = self.port or -1
         config = self.directory / "nats.conf"
-        config.write_text(
-            f'listen: "127.0.0.1:{listen}"\n'
-            f'jetstream {{ store_dir: "{self.directory}/store" }}\n'
-            f'authorization {{ users = [ {{ user: "{self.user}", password: "{self.password}" }} ] }}\n'
-            f'ports_file_dir: "{self.directory}"\n'
+        rendered = nats_config.render(
+            host="127.0.0.1",
+            port=self.port or -1,
+            store=self.directory / "store",
+            passwords=self.passwords,
+            # Without a sync to the disk for each message: only power cuts tell the difference.
+            version=(2, 9, 0),
         )
+        config.write_text(f'{rendered}ports_file_dir: "{self.directory}"\n')
         for old in self.directory.glob("*.ports"):
             old.unlink()
         program = find_server()

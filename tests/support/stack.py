@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from tests.support.nats import NatsServer
+from tests.support.nats_cluster import NatsCluster
 
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
 CONTRACT_TABLES = (
@@ -41,7 +42,7 @@ def free_port() -> int:
 class Stack:
     """Music Cloud on the embedded defaults below one directory."""
 
-    def __init__(self, directory: Path, nats_server: NatsServer, **environment: str) -> None:
+    def __init__(self, directory: Path, nats_server: NatsServer | NatsCluster, **environment: str) -> None:
         self.directory = directory
         self.root = directory / "data"
         self.logs = directory / "service-logs"
@@ -49,9 +50,9 @@ class Stack:
         self.token = secrets.token_urlsafe(36)
         self.web_port, self.origin_port, self.exporter_port = free_port(), free_port(), free_port()
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG", "TMPDIR"}}
+        self.nats = nats_server
         self.environment = {
             **inherited,
-            **nats_server.settings,
             "ROOT_DIR": str(self.root),
             "CONSOLE_TOKEN": self.token,
             "ORIGIN_TOKEN_SECRET": secrets.token_urlsafe(36),
@@ -82,7 +83,8 @@ class Stack:
         with (self.logs / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", service],
-                env={**self.environment, "INSTANCE": name, **environment},
+                # Each under its own account, so that a right that is missing is found.
+                env={**self.nats.account(service), **self.environment, "INSTANCE": name, **environment},
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,

@@ -29,6 +29,8 @@ def answer() -> Iterator[Callable[[int, bytes], str]]:
                 self.end_headers()
                 self.wfile.write(body)
 
+            do_DELETE = do_GET
+
             def log_message(self, *_: object) -> None:
                 return
 
@@ -59,6 +61,11 @@ def test_the_words_of_the_console_are_passed_on(answer: Callable[[int, bytes], s
         pytest.raises(RequestRejected, match=r"There is no job 7\."),
     ):
         client.job(7)
+
+
+def test_an_answer_without_content_is_one_too(answer: Callable[[int, bytes], str]) -> None:
+    with ConsoleClient(url=answer(204, b""), credential="x") as client:
+        client.remove_schedule(1)
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"", b"\xff\xfe"])

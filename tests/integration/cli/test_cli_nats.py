@@ -1,4 +1,4 @@
-"""`music-cloud nats`: a real server with our configuration, and what its two accounts may do."""
+"""`music-cloud nats`: a real server with our configuration, and the accounts that it knows."""
 
 import os
 import signal
@@ -7,21 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nats
 import nats.errors
 import pytest
-from dotenv import dotenv_values
 from nats.aio.client import Client
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, NotFoundError
+from pydantic import SecretStr
 
 from common.bus.connection import Bus
 from common.bus.streams import ensure_streams
-from common.contracts.facts import SongListed
+from common.contracts.facts import BackendDefined, SongListed
+from common.contracts.names import BackendKind
+from common.secret_files import ACCOUNTS, read_secrets, secrets_path
 from common.settings import Settings
+from tests.support.nats import find_server
+from tests.support.stack import free_port
 
 MUSIC_CLOUD = str(Path(sys.executable).parent / "music-cloud")
 
@@ -36,55 +39,51 @@ class Server:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "ROOT_DIR": str(self.root), "NATS_URL": self.url}
 
-    def secret(self, name: str) -> str:
-        value = dotenv_values(self.root / "secrets.env")[name]
-        assert value
-        return value
+    def password(self, account: str) -> str:
+        return read_secrets(self.root, account)["NATS_PASSWORD"]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"nats://127.0.0.1:{port}"
-    environment = {**os.environ, "ROOT_DIR": str(tmp_path / "data"), "NATS_URL": url}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([MUSIC_CLOUD, "nats"], env=environment, cwd=tmp_path, stdout=log, stderr=log)
+@contextmanager
+def running(command: list[str], folder: Path, port: int, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A server on ``port``, until the block ends."""
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=log, stderr=log)
     deadline = time.monotonic() + 20
     while True:
-        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert process.poll() is None, (folder / "log").read_text()
         assert time.monotonic() < deadline
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
-    yield Server(tmp_path / "data", url, process)
+    yield process
     process.send_signal(signal.SIGTERM)
     process.wait(10)
 
 
+def secret(values: dict[str, str]) -> dict[str, SecretStr]:
+    return {"nats_password": SecretStr(values["NATS_PASSWORD"])}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    port = free_port()
+    url = f"nats://127.0.0.1:{port}"
+    with running([MUSIC_CLOUD, "nats"], tmp_path, port, ROOT_DIR=str(tmp_path / "data"), NATS_URL=url) as process:
+        yield Server(tmp_path / "data", url, process)
+
+
 @pytest.fixture
 async def services(server: Server) -> AsyncIterator[Bus]:
-    settings = Settings.model_validate({"nats_url": server.url, "nats_password": server.secret("NATS_PASSWORD")})
-    bus = await Bus.connect(settings, service="test", instance="one")
+    settings = Settings.model_validate(
+        {"nats_url": server.url, "nats_user": "console", "nats_password": server.password("console")}
+    )
+    bus = await Bus.connect(settings, service="console", instance="one")
     await ensure_streams(bus)
-    fact = SongListed(song_id=7, platform="local", remote_id="a.flac", name="A", revision=1)
+    fact = BackendDefined(backend="library", kind=BackendKind.FILESYSTEM, revision=1)
     await bus.publish(fact.subject, fact, msg_id="one")
     yield bus
     await bus.close()
-
-
-@pytest.fixture
-async def reader(server: Server, services: Bus) -> AsyncIterator[Client]:
-    async def ignore(_: Exception) -> None:
-        return None
-
-    client = await nats.connect(
-        server.url, user="reader", password=server.secret("NATS_READER_PASSWORD"), error_cb=ignore
-    )
-    yield client
-    await client.close()
 
 
 async def test_a_stranger_gets_nowhere(server: Server) -> None:
@@ -100,58 +99,66 @@ async def test_a_stranger_gets_nowhere(server: Server) -> None:
         await client.close()
 
 
-async def test_the_reader_reads_the_catalog_in_every_usual_way(reader: Client, services: Bus) -> None:
-    js = reader.jetstream(timeout=2)
-    subscription = await js.pull_subscribe("song.listed.*", stream="CATALOG")
-    assert b'"A"' in (await subscription.fetch(1, timeout=2))[0].data
-    ordered = await js.subscribe("song.listed.*", stream="CATALOG", ordered_consumer=True)
-    assert b'"A"' in (await ordered.next_msg(timeout=2)).data
-    assert b'"A"' in ((await js.get_last_msg("CATALOG", "song.listed.7", direct=True)).data or b"")
-    live = await reader.subscribe("song.listed.>")
-    await reader.flush()
-    fact = SongListed(song_id=8, platform="local", remote_id="b.flac", name="B", revision=1)
-    await services.publish(fact.subject, fact, msg_id="two")
-    assert b'"B"' in (await live.next_msg(timeout=2)).data
+async def test_each_service_connects_as_itself(server: Server, services: Bus) -> None:
+    for account in ACCOUNTS:
+        client = await nats.connect(server.url, user=account, password=server.password(account), allow_reconnect=False)
+        await client.close()
+    assert (await services.js.stream_info("CATALOG")).state.messages == 1
 
 
-async def test_the_reader_sees_no_work_and_changes_nothing(reader: Client, services: Bus) -> None:
-    js = reader.jetstream(timeout=0.3)
-    work = await reader.subscribe("song.download.requested.>")
-    await services.nc.publish("song.download.requested.1.local.7", b"x")
-    with pytest.raises((nats.errors.TimeoutError, nats.errors.Error)):
-        await work.next_msg(timeout=0.3)
-    refused = (nats.errors.TimeoutError, NotFoundError, APIError)
-    with pytest.raises(refused):
-        await js.publish("song.listed.7", b"forged")
-    with pytest.raises(refused):
-        await js.publish("song.download.requested.1.local.9", b"forged")
-    with pytest.raises(refused):
-        await js.stream_info("WORK")
-    with pytest.raises(refused):
-        await js.delete_stream("CATALOG")
-    with pytest.raises(refused):
-        await js.purge_stream("STATUS")
-    info = await services.js.stream_info("WORK")
-    assert info.state.messages == 1
-
-
-async def test_the_reader_cannot_take_over_a_consumer_of_ours(reader: Client, services: Bus) -> None:
-    config = ConsumerConfig(
-        durable_name="exporter",
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=1,
-        ack_policy=AckPolicy.NONE,
+async def test_the_streams_of_an_older_version_are_found_again(tmp_path: Path) -> None:
+    """Older versions had one account without a name, and one file of secrets."""
+    root, port = tmp_path / "data", free_port()
+    store = root / "nats" / "jetstream"
+    store.mkdir(parents=True)
+    (root / "secrets.env").write_text("NATS_PASSWORD=everyones\nCONSOLE_TOKEN=a-token-that-people-have\n")
+    config = tmp_path / "older.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{store}" }}\n'
+        "authorization { users = [ { user: services, password: everyones } ] }\n"
     )
-    await services.js.add_consumer("CATALOG", config)
-    js = reader.jetstream(timeout=0.3)
-    with pytest.raises((nats.errors.TimeoutError, APIError)):
-        await js.delete_consumer("CATALOG", "exporter")
-    with pytest.raises((nats.errors.TimeoutError, APIError)):
-        await js.add_consumer("CATALOG", config)
-    subscription = await js.pull_subscribe_bind(durable="exporter", stream="CATALOG")
-    with pytest.raises(nats.errors.TimeoutError):
-        await subscription.fetch(1, timeout=0.3)
-    assert (await services.js.consumer_info("CATALOG", "exporter")).num_pending == 1
+    older = Settings.model_validate(
+        {"nats_url": f"nats://127.0.0.1:{port}", "nats_user": "services", "nats_password": "everyones"}
+    )
+    with running([find_server(), "-c", str(config)], tmp_path, port):
+        bus = await Bus.connect(older, service="test", instance="one")
+        await ensure_streams(bus)
+        fact = SongListed(song_id=7, platform="local", remote_id="a.flac", name="A", revision=1)
+        await bus.publish(fact.subject, fact, msg_id="one")
+        created = (await bus.js.stream_info("CATALOG")).created
+        await bus.close()
+    with running([MUSIC_CLOUD, "nats"], tmp_path, port, ROOT_DIR=str(root), NATS_URL=older.nats_url):
+        newer = older.model_copy(update={"nats_user": "operator", **secret(read_secrets(root, "operator"))})
+        bus = await Bus.connect(newer, service="test", instance="one")
+        info = await bus.js.stream_info("CATALOG")
+        assert (info.state.messages, info.created) == (1, created)
+        await bus.close()
+    assert read_secrets(root, "console")["CONSOLE_TOKEN"] == "a-token-that-people-have"
+
+
+def test_streams_of_an_older_version_are_not_moved_under_a_server_that_runs(server: Server, tmp_path: Path) -> None:
+    """As `music-cloud init` would, run before the older version's server was stopped."""
+    store = server.root / "nats" / "jetstream"
+    older = store / "jetstream" / "$G"
+    older.mkdir(parents=True)
+
+    def init() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [MUSIC_CLOUD, "init", "--nats-config", str(tmp_path / "new.conf")],
+            env=server.environment,
+            cwd=server.root,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+
+    refused = init()
+    assert refused.returncode == 2 and "still runs" in refused.stderr and "Traceback" not in refused.stderr
+    assert older.is_dir() and not (tmp_path / "new.conf").exists()
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(10)
+    assert init().returncode == 0
+    assert not older.exists() and (store / "jetstream" / "MUSIC").is_dir()
 
 
 def test_a_second_server_on_the_same_store_is_refused(server: Server) -> None:
@@ -168,5 +175,6 @@ def test_a_second_server_on_the_same_store_is_refused(server: Server) -> None:
 
 
 def test_only_the_owner_can_read_the_passwords(server: Server) -> None:
-    for path in (server.root / "secrets.env", server.root / "nats" / "nats-server.conf"):
+    secrets = [secrets_path(server.root, account) for account in ACCOUNTS]
+    for path in (*secrets, server.root / "nats" / "nats-server.conf"):
         assert path.stat().st_mode & 0o077 == 0

@@ -148,7 +148,7 @@ async def test_a_collector_that_is_killed_in_the_middle_loses_nothing(collecting
         wav(root / name, title=name, artist="B")
     environment = {
         **os.environ,
-        **collecting.nats.settings,
+        **collecting.nats.account("collector"),
         "ROOT_DIR": str(tmp_path / "data"),
         "LOCAL_MEDIA_IMPORT_PATH": str(root),
         "SOURCES": "local",

@@ -6,6 +6,9 @@ import asyncio
 import os
 from pathlib import Path
 
+import psycopg
+import pytest
+
 from common.bus.facts import FactWriter
 from common.catalog.ids import playlist_id, song_id
 from common.contracts.facts import PlaylistCollected, PoolDefined, SongListed
@@ -24,6 +27,12 @@ def folder(root: Path) -> Path:
     wav(root / "Björk" / "mörk.wav")
     (root / "mix.m3u").write_text("#EXTM3U\n#EXTINF:3,Nobody - Gone\nAbba/gone.wav\nAbba/one.wav\n../etc/passwd.mp3\n")
     return root
+
+
+@pytest.fixture
+def collector_database(database_url: str) -> str:
+    """Every test here runs on SQLite and on PostgreSQL."""
+    return database_url
 
 
 async def test_a_folder_is_listed_and_its_songs_asked_for(collecting: Collecting, tmp_path: Path) -> None:
@@ -72,13 +81,19 @@ async def test_collecting_again_publishes_no_fact_and_asks_for_what_is_missing(
         assert "Abba/three.wav" in await collecting.asked(third)
 
 
-async def test_the_record_is_rebuilt_when_its_database_is_gone(collecting: Collecting, tmp_path: Path) -> None:
+async def test_the_record_is_rebuilt_when_its_database_is_gone(
+    collecting: Collecting, tmp_path: Path, database_url: str
+) -> None:
     root = folder(tmp_path / "music")
     async with collecting.running(local_media_import_path=root):
         await collecting.job()
         await collecting.store(song_id("local", "Abba/one.wav"))
-    for file in (tmp_path / "data" / "state").iterdir():
-        file.unlink()
+    if database_url:
+        with psycopg.connect(database_url, autocommit=True) as server:
+            server.execute("DROP SCHEMA collector CASCADE")
+    else:
+        for file in (tmp_path / "data" / "state").iterdir():
+            file.unlink()
     before = await collecting.last_sequence()
     async with collecting.running():
         job = await collecting.job()
@@ -86,6 +101,7 @@ async def test_the_record_is_rebuilt_when_its_database_is_gone(collecting: Colle
         assert await collecting.asked(job) == ["Abba/gone.wav", "Abba/two.wav", "Björk/mörk.wav"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_full_disk_is_said_and_collecting_goes_on_when_there_is_space(
     collecting: Collecting, tmp_path: Path
 ) -> None:
@@ -266,3 +282,22 @@ async def test_a_job_with_a_scope_reads_and_asks_for_its_playlists_only(collecti
         assert await collecting.asked(backlog) == ["one/song.flac"]
         nobody = await collecting.job(download_sources=("feed",))
         assert await collecting.asked(nobody) == []
+
+
+async def test_a_job_of_single_pools_reads_and_asks_for_theirs_only(collecting: Collecting, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    make_audio(music / "album" / "song.flac", title="one", artist="A")
+    feed = tmp_path / "feed.m3u"
+    feed.write_text("https://music.example.org/other.flac\n")
+    both = ("local", "feed")
+    async with collecting.running(local_media_import_path=music, feeds=str(feed), sources="local,feed"):
+        await collecting.job(sources=both)
+        pools = {pool.platform: pool.pool_id for pool in await collecting.facts(PoolDefined)}
+        scope = (pools["feed"],)
+        full = await collecting.job(sources=both, pool_scope=scope)
+        assert await collecting.asked(full) == ["https://music.example.org/other.flac"]
+        stages = (Stage.DOWNLOAD,)
+        backlog = await collecting.job(JobType.DOWNLOAD_ONLY, stages=stages, sources=both, pool_scope=scope)
+        assert await collecting.asked(backlog) == ["https://music.example.org/other.flac"]
+        nothing = await collecting.job(JobType.DOWNLOAD_ONLY, stages=stages, sources=both, pool_scope=(7,))
+        assert await collecting.asked(nothing) == [], "an unknown pool is none, not all"

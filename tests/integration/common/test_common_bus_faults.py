@@ -11,9 +11,11 @@ import pytest
 from common.bus import Bus, FactWriter, JobsFollower, Replay, Stored, StreamReplaced
 from common.bus.consume import consume
 from common.bus.jobs import JOBS_SUBJECT
+from common.bus.readers import OwnConsumer
 from common.bus.streams import ensure_streams
 from common.contracts.facts import SongListed
 from common.contracts.names import JobState
+from common.contracts.readers import Reader
 from common.contracts.streams import CATALOG
 from common.errors import BusUnavailable, PermanentError
 from common.settings import Settings
@@ -66,7 +68,7 @@ async def test_the_job_state_is_followed_over_a_killed_server(
 ) -> None:
     await make_job(bus, job_id=3)
     nats_server.kill()
-    await asyncio.sleep(3)
+    await until(lambda: bus.nc.is_reconnecting)
     nats_server.restart()
     await set_state(bus, 3, JobState.PAUSED)
 
@@ -161,13 +163,15 @@ async def test_replay_waits_for_a_stream_that_is_not_there_yet(early: Bus) -> No
                 return
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.5)
+    # It has asked for its stream, and was told that there is none.
+    await until(lambda: early.nc.stats["in_msgs"] > 0)
     await ensure_streams(early)
     await FactWriter(early).publish(song(1), cause="x")
     await asyncio.wait_for(reading, 20)
     assert seen == [1]
 
 
+ACTING = Reader(service="test", name="acting", stream=CATALOG, filter="song.listed.*", acks=True)
 Consume = Callable[..., Awaitable[None]]
 
 
@@ -178,9 +182,7 @@ async def consuming() -> AsyncIterator[Consume]:
     tasks: list[asyncio.Task[None]] = []
 
     async def begin(bus: Bus, handle: Callable[[Stored], Awaitable[None]]) -> None:
-        running = consume(
-            bus, stream=CATALOG, durable="acting", filter="song.listed.*", handle=handle, stop=stop, ack_wait=2
-        )
+        running = consume(bus, reader=ACTING, handle=handle, stop=stop, made_by=OwnConsumer(bus, ACTING, ack_wait=2))
         tasks.append(asyncio.create_task(running))
 
     yield begin
@@ -203,7 +205,7 @@ async def test_a_consumer_outlives_failures_a_killed_server_and_its_own_removal(
     await facts.publish_many([song(number) for number in range(300)], cause="all")
     await until(lambda: len(handled) > 100)
     nats_server.kill()
-    await asyncio.sleep(2.5)
+    await until(lambda: bus.nc.is_reconnecting)
     nats_server.restart()
     await facts.publish_many([song(number) for number in range(300, 400)], cause="more")
     await until(lambda: len(handled) == 400, seconds=40)
@@ -221,7 +223,7 @@ async def test_a_consumer_waits_for_a_stream_that_is_not_there_yet(early: Bus, c
         handled.append(stored.subject)
 
     await consuming(early, handle)
-    await asyncio.sleep(0.5)
+    await until(lambda: early.nc.stats["in_msgs"] > 0)
     await ensure_streams(early)
     await FactWriter(early).publish(song(1), cause="x")
     await until(lambda: handled == ["song.listed.1"])

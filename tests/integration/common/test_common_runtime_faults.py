@@ -137,7 +137,7 @@ async def test_it_says_once_that_the_bus_is_away_and_refuses(bus: Bus, nats_serv
     await said(process, "started")
     await bus.close()
     nats_server.kill()
-    nats_server.password = secrets.token_urlsafe(16)
+    nats_server.passwords[nats_server.user] = secrets.token_urlsafe(16)
     await asyncio.to_thread(nats_server.restart)
     await asyncio.sleep(3)
     if process.poll() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -421,3 +422,30 @@ async def test_jobs_share_a_worker_fairly(bus: Bus, start: Start) -> None:
     last_of_second = max(at for at, job_id in enumerate(order) if job_id == 2)
     assert last_of_second < 80, "the short job had to wait for the long one"
     assert len((await read_jobs(bus)).jobs) == 2
+
+
+async def test_a_process_too_busy_to_keep_its_lease_does_not_disturb_itself(
+    bus: Bus, settings: Settings, start: Start
+) -> None:
+    """The item is delivered again, to another slot of the same process: it is in hand, and stays there."""
+    started: list[int] = []
+
+    async def handler(item: SongDownload, context: ItemContext) -> Outcome:
+        started.append(item.song_id)
+        for step in range(3):
+            time.sleep(2.0)  # nothing else of this process runs meanwhile
+            context.progress(step + 1)
+            await asyncio.sleep(0.7)
+        return succeeded()
+
+    await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, ack_wait=1.0)
+    item = download(1)
+    await Planner(bus).put([item], cause="test", job_id=1)
+    await start(handler)
+    status = await until_state(bus, item, ItemState.SUCCEEDED)
+    assert (started, status.interruptions, status.tries) == ([1], 0, 0)
+
+    async def empty() -> bool:
+        return await left_in_work(bus) == 0
+
+    await until(empty)

@@ -12,9 +12,15 @@ from tests.support.nats import NatsServer
 
 
 @pytest.fixture
-def console(tmp_path: Path, nats_server: NatsServer) -> Iterator[ConsoleProcess]:
+def console_database() -> str:
+    """DATABASE_URL of the console; empty for SQLite."""
+    return ""
+
+
+@pytest.fixture
+def console(tmp_path: Path, nats_server: NatsServer, console_database: str) -> Iterator[ConsoleProcess]:
     """A running console, made before anything else is on the bus: it makes the streams."""
-    process = ConsoleProcess(tmp_path, nats_server)
+    process = ConsoleProcess(tmp_path, nats_server, DATABASE_URL=console_database)
     process.start()
     yield process
     process.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from common.secret_files import secrets_path
 from tests.support.console import ConsoleProcess
 from tests.support.nats import NatsServer
 from tests.support.stack import free_port
@@ -167,7 +168,7 @@ def test_the_credential_is_made_and_shown_once(tmp_path: Path, nats_server: Nats
     line = next(line for line in console.log.read_text().splitlines() if "shown this once" in line)
     made = line.rpartition(" ")[2]
     assert console.http.get("/api/jobs", headers={"Authorization": f"Bearer {made}"}).status_code == 200
-    assert (console.root / "secrets.env").stat().st_mode & 0o777 == 0o600
+    assert secrets_path(console.root, "console").stat().st_mode & 0o777 == 0o600
     console.stop()
     console.log.write_text("")
     console.start()
@@ -179,8 +180,9 @@ def test_it_does_not_open_itself_to_the_network_without_a_credential(tmp_path: P
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     environment = {
-        **nats_server.settings,
+        **nats_server.account("console"),
         "ROOT_DIR": str(blocked),
+        "STATE_DIR": str(tmp_path / "state"),
         "WEB_HOST": "0.0.0.0",
         "WEB_PORT": str(free_port()),
         "PATH": "/usr/bin",

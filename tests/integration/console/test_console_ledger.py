@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,16 +14,17 @@ import pytest
 from common.contracts.names import Command, ItemState, JobState, JobType, Stage
 from common.contracts.status import ItemStatus, Reason
 from common.errors import ConfigurationError
-from console.adapters.ledger import Database, ItemStore, RunStore, SessionStore
+from console.adapters.ledger import Database, ItemStore, Pruner, RunStore, SessionStore
 from console.adapters.ledger.items import Told
-from console.ports import Job, JobDraft
+from console.ports import Job, JobDraft, Wish
+from tests.support.postgres import location
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "state" / "ops.db")
+def database(tmp_path: Path, database_url: str) -> Iterator[Database]:
+    opened = Database(location("console", tmp_path / "state" / "ops.db", database_url))
     yield opened
     opened.close()
 
@@ -125,18 +125,21 @@ def test_jobs_that_only_status_remembers_come_back_as_ended(runs: RunStore, item
 
 def test_a_state_and_its_command_commit_together(runs: RunStore) -> None:
     job = make(runs)
+    wish = Wish(command=Command.RETRY_FAILED, error_code="not-audio")
+    runs.set_state(job.job_id, JobState.RUNNING, at=AT, event="begun", wish=wish)
+    runs.applied(runs.pending_commands()[0].command_id, at=AT)
     number = runs.set_state(
-        job.job_id, JobState.CANCELED, at=AT, event="cancel asked for", command=(Command.CANCEL, None)
+        job.job_id, JobState.CANCELED, at=AT, event="cancel asked for", wish=Wish(command=Command.CANCEL)
     )
     (pending,) = runs.pending_commands()
-    assert (pending.command_id, pending.command) == (number, Command.CANCEL)
+    assert (pending.command_id, pending.wish) == (number, Wish(command=Command.CANCEL))
     runs.applied(pending.command_id, at=AT)
     assert runs.pending_commands() == []
     assert [one.job_id for one in runs.unclosed()] == [job.job_id]
     runs.mark(job.job_id, closed=True)
     assert runs.unswept(ended_before=AT) == []
     assert [one.job_id for one in runs.unswept(ended_before=AT + timedelta(seconds=1))] == [job.job_id]
-    assert [event["type"] for event in runs.events(job.job_id)] == ["canceled", "created"]
+    assert [event["type"] for event in runs.events(job.job_id)] == ["canceled", "running", "created"]
 
 
 def test_sessions_hold_nothing_that_could_be_used_as_a_cookie(database: Database) -> None:
@@ -154,15 +157,46 @@ def test_sessions_hold_nothing_that_could_be_used_as_a_cookie(database: Database
 
 
 def test_a_file_that_is_no_such_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    strange = tmp_path / "ops.db"
-    strange.write_bytes(b"not a database" * 1000)
+    strange = location("console", tmp_path / "ops.db", "")
+    strange.path.write_bytes(b"not a database" * 1000)
     with pytest.raises(ConfigurationError) as refused:
         Database(strange)
     assert str(tmp_path) not in refused.value.message
-    strange.unlink()
+    assert strange.path.read_bytes() == b"not a database" * 1000
+    strange.path.unlink()
     Database(strange).close()
-    with sqlite3.connect(strange) as connection:
-        connection.execute("UPDATE schema_info SET version = 99")
-    connection.close()
-    with pytest.raises(ConfigurationError, match="schema 99"):
-        Database(strange)
+
+
+def test_a_status_that_no_column_takes_stops_nothing(runs: RunStore, items: ItemStore) -> None:
+    job = make(runs)
+    strange = told(1, 7, ItemState.FAILED, tries=2**40, request={"song_id": 2**70, "name": "a\x00b"}, worker="w" * 500)
+    items.apply([strange, told(2, 8, ItemState.SUCCEEDED)], sequence=2)
+    assert items.position()[0] == 2
+    assert items.counts(job.job_id) == {Stage.DOWNLOAD: {ItemState.FAILED: 1, ItemState.SUCCEEDED: 1}}
+
+
+def test_old_history_is_forgotten_and_nothing_else(database: Database, runs: RunStore, items: ItemStore) -> None:
+    old, new, running = make(runs), make(runs), make(runs)
+    items.apply([told(number, number, ItemState.SUCCEEDED, old.job_id) for number in range(1, 31)], sequence=30)
+    items.apply([told(40, 1, ItemState.FAILED, new.job_id)], sequence=40)
+    for job, moment in ((old, AT - timedelta(days=100)), (new, AT)):
+        runs.set_state(job.job_id, JobState.COMPLETED, at=moment, event="done")
+        runs.mark(job.job_id, closed=True, swept=True)
+    pruner = Pruner(database)
+    steps = []
+    while count := pruner.step(AT - timedelta(days=90), rows=10):
+        steps.append(count)
+    assert len(steps) >= 3, "in small steps"
+    assert runs.get(old.job_id) is None
+    assert items.counts(old.job_id) == {}
+    assert items.page(old.job_id, after=0, limit=10) == []
+    assert runs.get(new.job_id) is not None
+    assert [item.status.key for item in items.page(new.job_id, after=0, limit=10)] == ["1"]
+    assert runs.get(running.job_id) is not None
+    # The newest job stays, however old it is: its number is not given again.
+    runs.set_state(running.job_id, JobState.CANCELED, at=AT - timedelta(days=200), event="canceled")
+    runs.mark(running.job_id, closed=True, swept=True)
+    while pruner.step(AT + timedelta(days=1), rows=1000):
+        pass
+    assert [job.job_id for job in runs.newest(states=[], before=None, limit=10)] == [running.job_id]
+    assert make(runs).job_id == running.job_id + 1

@@ -25,6 +25,7 @@ from downloader.service.store import Already, Ready, Request, StoreSong
 from sources.addresses import AddressPolicy
 from sources.http import GuardedHttp
 from sources.port import Candidate
+from tests.support.postgres import location
 
 
 class Given:
@@ -50,11 +51,12 @@ class Pipeline:
         stall_timeout: float = 1.0,
         layout: str = DEFAULT_LAYOUT,
         tolerance: float = 5.0,
+        database_url: str = "",
     ) -> None:
         self.library = root / "library"
         self.library.mkdir(parents=True, exist_ok=True)
         self.spool = SpoolFolder(self.library / ".spool")
-        self.rejects = RejectDatabase(root / "state" / "downloader.db")
+        self.rejects = RejectDatabase(location("downloader", root / "state" / "downloader.db", database_url))
         self.resolver = Given()
         disk = Disk(path=self.library, reserve=reserve)
         self.http = http = GuardedHttp(policy=AddressPolicy(), connect_timeout=1.0, stall_timeout=stall_timeout)

@@ -103,16 +103,17 @@ def test_damaged_sound_is_found_by_its_checksum(pipeline: Pipeline, server: Scri
 
 
 def test_refused_content_is_remembered_by_all_copies_and_force_overrides(
-    pipeline: Pipeline, server: ScriptedServer, tmp_path: Path, flac: bytes
+    server: ScriptedServer, tmp_path: Path, flac: bytes, database_url: str
 ) -> None:
+    pipeline, other = (Pipeline(tmp_path, database_url=database_url) for _ in range(2))
     cut = flac[: len(flac) // 2]
     first = fail(pipeline, server.serve_file("/a.flac", cut))
-    other = Pipeline(tmp_path)
     again = fail(other, server.serve_file("/other.flac", cut), remote_id="two")
     assert again.code == first.code
     assert "before" in again.message
     forced = fail(other, server.url("/a.flac"), remote_id="three", force=True)
     assert "before" not in forced.message
+    pipeline.close()
     other.close()
 
 

@@ -41,7 +41,7 @@ class Copies:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}}
         self._environment = {
             **inherited,
-            **nats_server.settings,
+            **nats_server.account("downloader"),
             "ROOT_DIR": str(directory / "data"),
             "LOCAL_MEDIA_IMPORT_PATH": str(self.music),
             "ALLOW_PRIVATE_HOSTS": f"127.0.0.1:{server.port}",

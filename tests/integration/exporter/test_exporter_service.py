@@ -64,7 +64,7 @@ class Exporter:
                 cwd=self.folder,
                 env={
                     **kept,
-                    **self._server.settings,
+                    **self._server.account("exporter"),
                     "ROOT_DIR": str(self.folder / "data"),
                     "EXPORTER_PORT": str(self.port),
                     "EXPORT_SETTLE_SECONDS": "0.3",
@@ -360,7 +360,7 @@ async def test_a_second_exporter_on_one_database_is_refused(exporter: Exporter, 
     await exporter.until(lambda: exporter.beat is not None, "the first")
     second = exporter.start(EXPORTER_PORT="0")
     assert second.wait(PATIENCE) == 2
-    assert "Another exporter uses this catalog database" in exporter.log.read_text()
+    assert "Another exporter works with the same database" in exporter.log.read_text()
 
 
 async def test_a_failed_export_keeps_the_last_one_says_why_and_goes_on(exporter: Exporter, bus: Bus) -> None:

@@ -28,7 +28,7 @@ class OriginProcess:
         self.port, self.health_port = free_port(), free_port()
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **nats.settings,
+            **nats.account("origin"),
             "ROOT_DIR": str(root),
             "ORIGIN_PORT": str(self.port),
             "HEALTH_PORT": str(self.health_port),

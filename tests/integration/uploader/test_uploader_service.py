@@ -19,14 +19,14 @@ from common.bus.facts import FactWriter
 from common.catalog.ids import asset_id
 from common.contracts.facts import AudioFormat, FileStored
 from common.contracts.jobs import ActiveJob
-from common.contracts.names import BackendKind, ItemState, JobState, JobType
+from common.contracts.names import UNKNOWN_SHA256, BackendKind, ItemState, JobState, JobType
+from common.contracts.readers import UPLOADER
 from common.contracts.status import ItemStatus
 from common.contracts.streams import CATALOG, STATUS, WORK
 from tests.support.jobs import make_job, set_state, write_jobs
 from tests.support.nats import NatsServer
 from tests.support.s3 import S3Bucket
 from tests.support.stack import free_port
-from uploader.bootstrap import DURABLE
 
 T = TypeVar("T")
 NAME = "qq/周杰倫/晴天 (Live) & 100%.flac"
@@ -42,7 +42,7 @@ class World:
             folder.mkdir()
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **nats.settings,
+            **nats.account("uploader"),
             **bucket.settings_env,
             "ROOT_DIR": str(root),
             "LOCAL_MEDIA_IMPORT_PATH": str(self.local),
@@ -119,7 +119,7 @@ class World:
         """Wait until the uploader has looked at every fact."""
 
         async def nothing_left() -> bool:
-            info = await self.bus.js.consumer_info(CATALOG, DURABLE)
+            info = await self.bus.js.consumer_info(CATALOG, UPLOADER.name)
             return not info.num_pending and not info.num_ack_pending
 
         await self.until(nothing_left)
@@ -267,6 +267,19 @@ async def test_a_file_that_was_replaced_meanwhile_is_copied_as_it_is_now(world: 
     assert world.bucket.client.get_object(Bucket=world.bucket.name, Key=NAME)["Body"].read() == b"new and better"
 
 
+async def test_an_adopted_file_gets_its_digest_when_it_is_copied(world: World) -> None:
+    await upload_job(world.bus)
+    read = world.file()
+    adopted = read.model_copy(update={"sha256": UNKNOWN_SHA256, "asset_id": 7, "location_id": 8})
+    await world.say(adopted)
+    await world.start()
+
+    assert (await world.ended(adopted)).state is ItemState.SUCCEEDED
+    copy = await world.copy_of(adopted)
+    assert copy is not None
+    assert (copy.sha256, copy.asset_id, copy.location_id) == (read.sha256, 7, None)
+
+
 async def test_killed_after_the_file_was_sent_it_says_so_without_sending_again(world: World) -> None:
     async with Gate(world.bucket.server.endpoint) as gate:
         await upload_job(world.bus)
@@ -344,7 +357,7 @@ async def held_item(world: World, fact: FileStored) -> ItemStatus | None:
 
 
 async def consumer_made(world: World) -> bool:
-    return any(info.name == DURABLE for info in await world.bus.js.consumers_info(CATALOG))
+    return any(info.name == UPLOADER.name for info in await world.bus.js.consumers_info(CATALOG))
 
 
 async def key_there(world: World) -> bool:

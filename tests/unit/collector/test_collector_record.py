@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
-from collector.adapters.database import FILE_NAME, Database
+from collector.adapters.database import FILE_NAME, open_record
 from collector.adapters.record import DatabaseRecord
 from collector.service.listing import OWNER_KEY
 from common.bus.connection import Stored
@@ -27,12 +27,14 @@ from common.contracts.facts import (
 from common.contracts.names import BackendKind, ItemState, Stage
 from common.contracts.status import ItemStatus, Reason
 from common.contracts.work import SongDownload
+from common.database import Database
 from common.errors import ConfigurationError
+from tests.support.postgres import location
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(tmp_path)
+def database(tmp_path: Path, database_url: str) -> Iterator[Database]:
+    opened = open_record(location("collector", tmp_path / FILE_NAME, database_url))
     yield opened
     opened.close()
 
@@ -212,7 +214,7 @@ def test_older_revisions_and_messages_that_are_not_ours_are_ignored(stream: Stre
     assert stream.wanted() == []
 
 
-def test_the_record_does_not_depend_on_the_batches(tmp_path: Path) -> None:
+def test_the_record_does_not_depend_on_the_batches(tmp_path: Path, database_url: str) -> None:
     facts = [
         *(listed(song) for song in range(1, 40)),
         *(listed(song, revision=2, name="again") for song in range(1, 40, 3)),
@@ -224,9 +226,11 @@ def test_the_record_does_not_depend_on_the_batches(tmp_path: Path) -> None:
     ]
     answers = []
     for seed in range(4):
-        database = Database.open(tmp_path / str(seed))
+        (tmp_path / FILE_NAME).unlink(missing_ok=True)
+        database = open_record(location("collector", tmp_path / FILE_NAME, database_url))
         stream = Stream(database)
         messages = stream.messages(facts)
+        stream.writer.reset(CATALOG_KEY, "stream")
         chance = random.Random(seed)
         while messages:
             size = chance.randint(1, len(messages))
@@ -259,18 +263,28 @@ def test_given_up_and_facts_are_forgotten_apart(stream: Stream) -> None:
     assert stream.wanted() == [] and stream.record.playlist(5) is None and stream.record.pools(["local"]) == []
 
 
-def test_a_second_collector_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    first = Database.open(tmp_path)
+def test_what_no_column_takes_is_taken_all_the_same(stream: Stream) -> None:
+    long = "x" * 5000
+    stream.apply(listed(1, name=f"a\x00b{long}"), page(0, [1]), pool(5))
+    (item,) = stream.record.wanted(1, ["local"], after=-1, limit=10)
+    assert item.name in (f"a\x00b{long}", f"a\ufffdb{long}")
+
+
+def test_a_second_collector_on_the_same_database_is_refused(tmp_path: Path, database_url: str) -> None:
+    place = location("collector", tmp_path / FILE_NAME, database_url)
+    first = open_record(place)
     with pytest.raises(ConfigurationError) as error:
-        Database.open(tmp_path)
-    assert "STATE_DIR" in error.value.message and str(tmp_path) not in error.value.message
+        open_record(place)
+    assert error.value.code == "database-in-use"
+    assert ("DATABASE_URL" if database_url else "STATE_DIR") in error.value.message
+    assert str(tmp_path) not in error.value.message
     first.close()
-    Database.open(tmp_path).close()
+    open_record(place).close()
 
 
 def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database" * 1000)
-    database = Database.open(tmp_path)
+    database = open_record(location("collector", tmp_path / FILE_NAME, ""))
     stream = Stream(database)
     stream.apply(listed(1))
     assert 1 in stream.record.songs([1])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import pytest
 
 from common.errors import ConfigurationError
-from common.settings import GENERATED_SECRETS, SECRETS_FILE, Settings, ensure_secrets, load, split_list
+from common.settings import Settings, load, split_list
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +42,6 @@ def test_a_named_file_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MUSIC_CLOUD_ENV_FILE", "nowhere.env")
     with pytest.raises(ConfigurationError, match=r"nowhere\.env"):
         load(Settings)
-
-
-def test_secrets_are_made_once_kept_private_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ensure_secrets(tmp_path / "data")
-    assert set(made) == set(GENERATED_SECRETS)
-    assert ensure_secrets(tmp_path / "data") == {}
-    path = tmp_path / "data" / SECRETS_FILE
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    password = load(Settings).nats_password
-    assert password is not None
-    assert password.get_secret_value() == made["NATS_PASSWORD"]
-    assert made["NATS_PASSWORD"] not in repr(load(Settings))
 
 
 def test_lists_are_trimmed_and_keep_their_order() -> None:

@@ -54,7 +54,7 @@ def test_silence_proves_nothing_right_after_the_start() -> None:
     assert waiting(fleet, at=LATE + LOST_AFTER) == []
 
 
-def test_workers_keep_their_numbers_and_are_lost_after_fifteen_seconds() -> None:
+def test_workers_keep_their_numbers_and_are_lost_when_silent_for_long() -> None:
     fleet = Fleet(started=0)
     for instance in ("x", "y"):
         fleet.observe(beat(instance), LATE)
@@ -98,6 +98,7 @@ def test_details_that_are_not_as_expected_do_not_break_the_page() -> None:
         downloaded=0,
         fleet=fleet,
         at=LATE,
+        waits=[],
         status_lag=0,
         upload_configured=False,
         include_items=True,

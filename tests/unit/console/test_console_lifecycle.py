@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from common.contracts.names import Command, ItemState, JobState, Stage
 from console.errors import Refused
-from console.service.lifecycle import after_command, after_recovery, check_retry, final_state
+from console.service.lifecycle import RETRIES, after_command, after_recovery, check_retry, final_state
 
 STEERING = [Command.PAUSE, Command.RESUME, Command.CANCEL]
 
@@ -100,7 +100,7 @@ class Job(RuleBasedStateMachine):
             assert before.ended
             return
         if before.ended:
-            assert command in {Command.RETRY_ITEM, Command.FORCE_RETRY_ITEM} or self.state is before
+            assert command in RETRIES or self.state is before
             self.canceled = self.canceled and self.state is before
         if command is Command.PAUSE:
             assert self.state in {JobState.PAUSE_REQUESTED, JobState.PAUSED}

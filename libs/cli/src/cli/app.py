@@ -9,9 +9,12 @@ import typer
 
 from cli import commands, nats_server
 from cli.access import Options
+from cli.config import register as register_config
+from cli.files import make_secrets
+from cli.schedules import register as register_schedules
 from cli.settings import CliSettings
 from common.contracts.names import JobType
-from common.settings import ensure_secrets, load
+from common.settings import load
 
 HELP = """Music Cloud: collect, download, keep and serve a music library.
 
@@ -35,6 +38,12 @@ jobs_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(jobs_app, name="jobs")
+dead_app = typer.Typer(
+    help="List what could not be handled, or try it again.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(dead_app, name="dead")
+register_schedules(app)
+register_config(app)
 
 JobId = Annotated[int, typer.Argument(help="the job's number, as `music-cloud jobs` shows it", min=1)]
 
@@ -68,9 +77,36 @@ def run(
 
 
 @app.command()
-def init() -> None:
-    """Make the secrets and an example of the settings; change nothing that is there."""
-    commands.init()
+def init(
+    nats_config: Annotated[
+        Path | None, typer.Option(help="write nats-server's configuration, with all accounts, to this file")
+    ] = None,
+    nats_listen: Annotated[str | None, typer.Option(help="HOST:PORT in it; default: that of NATS_URL")] = None,
+    nats_store: Annotated[Path | None, typer.Option(help="its folder of JetStream; default: ROOT_DIR/nats")] = None,
+    nats_version: Annotated[str | None, typer.Option(help="for this version; default: the program here")] = None,
+    nats_tls_cert: Annotated[Path | None, typer.Option(help="its certificate (PEM); default: NATS_TLS_CERT")] = None,
+    nats_tls_key: Annotated[Path | None, typer.Option(help="the key of that (PEM); default: NATS_TLS_KEY")] = None,
+    nats_name: Annotated[str | None, typer.Option(help="in a cluster: the name of this server")] = None,
+    nats_cluster_listen: Annotated[
+        str | None, typer.Option(help="in a cluster: HOST:PORT where the other servers reach this one")
+    ] = None,
+    nats_routes: Annotated[
+        str | None, typer.Option(help="in a cluster: HOST:PORT of all its servers, separated by commas")
+    ] = None,
+) -> None:
+    """Make the secrets that are missing, and bring nats-server's configuration up to date."""
+    wanted = nats_server.Wanted(
+        config=nats_config,
+        listen=nats_listen,
+        store=nats_store,
+        version=nats_version,
+        certificate=nats_tls_cert,
+        key=nats_tls_key,
+        name=nats_name,
+        cluster_listen=nats_cluster_listen,
+        routes=nats_routes,
+    )
+    commands.init(wanted)
 
 
 @app.command()
@@ -82,6 +118,16 @@ def sync(
 ) -> None:
     """Ask for a job: collect, download and upload what is missing."""
     raise typer.Exit(commands.sync(context.obj, job_type=type, sources=sources, wait=wait))
+
+
+@app.command()
+def doctor(
+    context: typer.Context, json: Annotated[bool, typer.Option("--json", help="answer in JSON, for programs")] = False
+) -> None:
+    """Look for what is wrong and name the command that mends it; exit status 0 well, 1 warnings, 2 errors."""
+    from cli.doctor.main import doctor
+
+    raise typer.Exit(doctor(context.obj, as_json=json or context.obj.json))
 
 
 @app.command()
@@ -105,7 +151,7 @@ def token(
 @app.command(hidden=True)
 def nats() -> None:
     """Become nats-server with our configuration (a line of the Procfile)."""
-    ensure_secrets(load(CliSettings).root_dir)
+    make_secrets(load(CliSettings).root_dir)
     nats_server.run(load(CliSettings))
 
 
@@ -129,6 +175,28 @@ def _jobs(context: typer.Context) -> None:
 def list_jobs(context: typer.Context) -> None:
     """The newest jobs."""
     commands.list_jobs(context.obj)
+
+
+@dead_app.callback()
+def dead(context: typer.Context) -> None:
+    """Without a command: list them."""
+    if context.invoked_subcommand is None:
+        commands.list_dead(context.obj)
+
+
+@dead_app.command("list")
+def list_dead(context: typer.Context) -> None:
+    """What could not be handled, with its reason."""
+    commands.list_dead(context.obj)
+
+
+@dead_app.command("replay")
+def replay_dead(
+    context: typer.Context,
+    letter: Annotated[int | None, typer.Argument(help="its number; default: all", min=1)] = None,
+) -> None:
+    """Try an item again in its job, or put a message back where it came from."""
+    commands.replay(context.obj, letter)
 
 
 @jobs_app.command()
@@ -161,8 +229,21 @@ def retry(
     job: JobId,
     item: Annotated[int | None, typer.Option(help="only this item; default: all that failed")] = None,
     force: Annotated[bool, typer.Option("--force", help="also an item that succeeded")] = False,
+    error: Annotated[str | None, typer.Option(help="only what failed for this reason, by its code")] = None,
 ) -> None:
     """Try failed items again."""
     if force and item is None:
         raise typer.BadParameter("--force needs --item")
-    raise typer.Exit(commands.retry(context.obj, job, item=item, force=force))
+    if error is not None and item is not None:
+        raise typer.BadParameter("--error goes without --item")
+    raise typer.Exit(commands.retry(context.obj, job, item=item, force=force, error_code=error))
+
+
+@jobs_app.command()
+def priority(
+    context: typer.Context,
+    job: JobId,
+    value: Annotated[int, typer.Argument(min=-3, max=3, help="-3 (seldom) to 3 (often); 0 is usual")],
+) -> None:
+    """Serve a job more often than others, or less."""
+    commands.set_priority(context.obj, job, value)

@@ -55,12 +55,7 @@ class ConsoleClient:
         """The items of a job, page after page; of one state or stage, or all."""
         wanted = {"state": state, "stage": stage, "limit": "500"}
         params = {name: value for name, value in wanted.items() if value is not None}
-        while True:
-            page = self._ask("GET", f"/api/jobs/{job_id}/items", params=params)
-            yield from page["items"]
-            if not page.get("next"):
-                return
-            params["cursor"] = str(page["next"])
+        return self._pages(f"/api/jobs/{job_id}/items", params)
 
     def waiting(self, job_id: int) -> list[Json]:
         """Some items of a job that were tried and wait to be tried again."""
@@ -68,16 +63,76 @@ class ConsoleClient:
         found = self._ask("GET", f"/api/jobs/{job_id}/items", params=params)["items"]
         return [item for item in found if item.get("reason")]
 
-    def command(self, job_id: int, command: str, *, item: int | None = None) -> Json:
-        """Pause, resume or cancel a job, or try one of its items again."""
-        body: Json = {"command_type": command}
-        if item is not None:
-            body["target_item_id"] = item
+    def command(
+        self,
+        job_id: int,
+        command: str,
+        *,
+        item: int | None = None,
+        error_code: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Steer a job, or try items of it again."""
+        values = {"target_item_id": item, "error_code": error_code, "priority": priority}
+        body: Json = {"command_type": command, **{name: value for name, value in values.items() if value is not None}}
         return self._ask("POST", f"/api/jobs/{job_id}/commands", json=body)
 
     def dashboard(self) -> Json:
         """The state of everything, without single items."""
         return self._ask("GET", "/api/dashboard", params={"include_task_rows": "false"})
+
+    def schedules(self) -> list[Json]:
+        """Jobs that run again and again."""
+        return list(self._ask("GET", "/api/schedules")["items"])
+
+    def add_schedule(self, wanted: Json) -> Json:
+        """Let a job run again and again."""
+        return self._ask("POST", "/api/schedules", json=wanted)
+
+    def change_schedule(self, schedule_id: int, *, enabled: bool) -> Json:
+        """Let it run, or rest."""
+        return self._ask("PATCH", f"/api/schedules/{schedule_id}", json={"enabled": enabled})
+
+    def remove_schedule(self, schedule_id: int) -> None:
+        """Forget it."""
+        self._ask("DELETE", f"/api/schedules/{schedule_id}")
+
+    def config(self) -> Json:
+        """The configuration that runs, and who runs which version."""
+        return self._ask("GET", "/api/config")
+
+    def revisions(self, *, limit: int = 30) -> list[Json]:
+        """The newest versions of the configuration."""
+        return list(self._ask("GET", "/api/config/revisions", params={"limit": limit})["items"])
+
+    def revision(self, revision_id: int) -> Json:
+        """One version with its text."""
+        return self._ask("GET", f"/api/config/revisions/{revision_id}")
+
+    def add_revision(self, text: str, *, note: str) -> Json:
+        """Keep a version."""
+        return self._ask("POST", "/api/config/revisions", json={"content_text": text, "note": note})
+
+    def diff(self, revision_id: int, *, against: int | None) -> Json:
+        """What differs between two versions."""
+        params = {"against": against} if against is not None else None
+        return self._ask("GET", f"/api/config/revisions/{revision_id}/diff", params=params)
+
+    def apply_revision(self, revision_id: int) -> Json:
+        """Write a version to the file, and announce it."""
+        return self._ask("POST", f"/api/config/revisions/{revision_id}/apply")
+
+    def dead_letters(self) -> Iterator[Json]:
+        """What could not be handled, page after page."""
+        return self._pages("/api/dead", {"limit": "500"})
+
+    def replay(self, letter: int | None) -> Json:
+        """Try one dead letter again, or all."""
+        return self._ask("POST", f"/api/dead/{letter}/replay" if letter is not None else "/api/dead/replay")
+
+    def doctor(self) -> Json:
+        """Who runs, and what the services found amiss at their start."""
+        return self._ask("GET", "/api/doctor")
 
     def sources(self) -> list[Json]:
         """The configured sources, and whether they can be used."""
@@ -87,6 +142,14 @@ class ConsoleClient:
         """A link that plays a song without any other credential."""
         body: Json = {"song_id": song_id} if song_id is not None else {"locator": locator}
         return self._ask("POST", "/api/v1/tokens", json=body)
+
+    def _pages(self, path: str, params: dict[str, str]) -> Iterator[Json]:
+        while True:
+            page = self._ask("GET", path, params=params)
+            yield from page["items"]
+            if not page.get("next"):
+                return
+            params = {**params, "cursor": str(page["next"])}
 
     def _ask(
         self, method: str, path: str, *, json: Json | None = None, params: Mapping[str, Any] | None = None
@@ -102,11 +165,13 @@ class ConsoleClient:
             raise _no_address(self.url) from None
         if answer.status_code in {401, 403}:
             raise ConsoleRefused(
-                "The console did not accept the credential. It is CONSOLE_TOKEN in secrets.env below the console's "
-                "ROOT_DIR; give it with --credential or in the environment."
+                "The console did not accept the credential. It is CONSOLE_TOKEN in secrets/operator/secrets.env "
+                "below the console's ROOT_DIR; give it with --credential or in the environment."
             )
         if answer.status_code >= 400:
             raise RequestRejected(_sentence(answer))
+        if answer.status_code == httpx.codes.NO_CONTENT:
+            return {}
         try:
             content = answer.json()
         except ValueError:

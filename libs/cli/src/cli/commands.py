@@ -10,14 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli import nats_server
 from cli.access import Options, open_console
 from cli.client import ConsoleClient
 from cli.errors import ConsoleUnreachable, Exit
+from cli.files import make_secrets
 from cli.reading import job_state, local_time, picture_of, remarks_of, visible
 from cli.run.view import STAGE_TITLES, Bars, Lines
 from cli.settings import CliSettings
 from common.contracts.names import ItemState, JobState, Stage
-from common.settings import SECRETS_FILE, ensure_secrets, load, split_list
+from common.errors import ConfigurationError
+from common.secret_files import SECRETS_DIR
+from common.settings import load, split_list
 
 _EVERY = 0.5
 _SILENCE = 60.0
@@ -26,18 +30,22 @@ _SILENCE = 60.0
 Json = dict[str, Any]
 
 
-def init() -> None:
-    """Make the secrets that are missing."""
+def init(wanted: nats_server.Wanted) -> None:
+    """Make the secrets that are missing, and the configuration of nats-server where one is asked for."""
     root = load(CliSettings).root_dir
-    made = ensure_secrets(root)
+    made = make_secrets(root)
     out = _out()
-    if not made:
-        out.print(f"Nothing to do: the secrets are in {root / SECRETS_FILE}.", markup=False)
-        return
-    out.print(f"Made in {root / SECRETS_FILE}: {', '.join(made)}.", markup=False)
+    folder = root / SECRETS_DIR
+    out.print(f"Made below {folder}: {', '.join(made)}." if made else f"The secrets are in {folder}.", markup=False)
     if "CONSOLE_TOKEN" in made:
         out.print(f"The console's credential, shown this once: {made['CONSOLE_TOKEN']}", markup=False)
-    out.print("Every setting is explained in music-cloud.env.example; copy it to music-cloud.env to change one.")
+    if wanted.config is not None:
+        path, changed = nats_server.write_config(load(CliSettings), wanted)
+        out.print(f"{path} {'was written' if changed else 'is as it should be'}.", markup=False)
+    elif wanted != nats_server.Wanted():
+        raise ConfigurationError("The options about nats-server need --nats-config, the file to write.")
+    if made:
+        out.print("Every setting is explained in music-cloud.env.example; copy it to music-cloud.env to change one.")
 
 
 def sync(options: Options, *, job_type: str, sources: str, wait: bool) -> int:
@@ -93,20 +101,61 @@ def command(options: Options, job_id: int, name: str) -> None:
         _out().print(f"job {job_id} is {job['state']}")
 
 
-def retry(options: Options, job_id: int, *, item: int | None, force: bool) -> int:
-    """Try one item again, or all that failed."""
+def retry(options: Options, job_id: int, *, item: int | None, force: bool, error_code: str | None) -> int:
+    """Try one item again, or all that failed (for one reason)."""
     with open_console(options) as client:
-        items = [item] if item is not None else [int(one["id"]) for one in client.items(job_id, state="failed")]
-        for one in items:
-            client.command(job_id, "force_retry_item" if force else "retry_item", item=one)
-        job = client.job(job_id)
+        failed = sum(stage["counts"]["failed"] for stage in client.job(job_id)["stages"])
+        if item is not None:
+            job = client.command(job_id, "force_retry_item" if force else "retry_item", item=item)
+            words = f"item {item} of job {job_id} is tried again"
+        elif not failed:
+            job, words = client.job(job_id), f"job {job_id} has no failed items"
+        else:
+            job = client.command(job_id, "retry_failed", error_code=error_code)
+            kind = f" for the reason {error_code}" if error_code else f" ({failed} items)"
+            words = f"what failed of job {job_id}{kind} is tried again"
     if options.json:
         _print_json(job)
-    elif items:
-        _out().print(f"{len(items)} item(s) of job {job_id} are tried again")
     else:
-        _out().print(f"job {job_id} has no failed items")
+        _out().print(words)
     return Exit.OK
+
+
+def list_dead(options: Options) -> None:
+    """What could not be handled."""
+    with open_console(options) as client:
+        letters = list(client.dead_letters())
+    if options.json:
+        _print_json(letters)
+        return
+    table = _table("letter", "job", "from", "reason")
+    for letter in letters:
+        origin = letter["from_subject"] or letter["subject"]
+        words = (str(letter["id"]), str(letter["job_id"] or ""), origin, letter["reason"]["message"])
+        table.add_row(*(escape(visible(word)) for word in words))
+    _out().print(table if letters else "There are no dead letters: everything could be handled.")
+
+
+def replay(options: Options, letter: int | None) -> None:
+    """Try dead letters again."""
+    with open_console(options) as client:
+        done = client.replay(letter)
+    if options.json:
+        _print_json(done)
+    elif letter is not None:
+        _out().print(escape(visible(done["message"])))
+    else:
+        _out().print(f"{done['replayed']} replayed, {done['refused']} could not be and stay listed")
+
+
+def set_priority(options: Options, job_id: int, priority: int) -> None:
+    """Serve a job more often than others, or less."""
+    with open_console(options) as client:
+        job = client.command(job_id, "set_priority", priority=priority)
+    if options.json:
+        _print_json(job)
+    else:
+        _out().print(f"job {job_id} has priority {job['priority']}")
 
 
 def status(options: Options) -> int:
@@ -173,6 +222,8 @@ def _wait(client: ConsoleClient, job_id: int, out: Console) -> Json:
 
 def _print_job(client: ConsoleClient, job: Json, out: Console) -> None:
     out.print(f"job {job['job_id']} ({job['job_type']}): {job['state']}")
+    if reason := job.get("waits_for"):
+        out.print(f"[yellow]it does not move[/]: {escape(visible(reason['message']))}")
     for note in job.get("notes", ()):
         out.print(f"note: {escape(note)}")
     table = _table("stage", "state", "done", "failed", "skipped", "waiting")

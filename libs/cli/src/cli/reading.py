@@ -78,6 +78,8 @@ def note_of(job: Json, dashboard: Json) -> str:
         current = worker.get("current_song") or worker.get("current_playlist")
         if current:
             return str(current)
+    if reason := job.get("waits_for"):
+        return f"waiting: {reason['message']}"
     return ""
 
 

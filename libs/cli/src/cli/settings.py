@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import ClassVar
+
 from pydantic import Field, SecretStr
 
 from common.contracts.names import ImportMode
@@ -11,9 +14,12 @@ from common.settings import Settings
 class CliSettings(Settings):
     """Settings of the command line."""
 
-    nats_reader_password: SecretStr | None = Field(
-        default=None, description="password of the account `reader`, which may only read; made at first start"
+    SERVICE: ClassVar[str] = "operator"
+
+    nats_tls_cert: Path | None = Field(
+        default=None, description="certificate of our nats-server (PEM); with it NATS_URL begins with tls://"
     )
+    nats_tls_key: Path | None = Field(default=None, description="the key of that certificate (PEM)")
     import_mode: ImportMode | None = Field(
         default=None,
         description="how files of LOCAL_MEDIA_IMPORT_PATH enter the library: reference, hardlink, reflink or copy",

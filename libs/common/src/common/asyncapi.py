@@ -23,6 +23,7 @@ from common.contracts.facts import (
     SongPinned,
 )
 from common.contracts.jobs import JobsState
+from common.contracts.settings import LiveSettings
 from common.contracts.status import DeadLetter, Heartbeat, ItemStatus, LogEntry
 from common.contracts.streams import STREAMS
 from common.contracts.work import ITEMS
@@ -69,6 +70,7 @@ def document() -> dict[str, Any]:
     channels[DeadLetter.TYPE] = (DeadLetter, "dead.{subject}", "DEAD")
     channels[Heartbeat.TYPE] = (Heartbeat, "hb.{service}.{instance}", "core NATS")
     channels[JobsState.TYPE] = (JobsState, "$KV.JOBS.active", "KV_JOBS")
+    channels[LiveSettings.TYPE] = (LiveSettings, "$KV.JOBS.settings", "KV_JOBS")
 
     schemas: dict[str, Any] = {}
     messages: dict[str, Any] = {}

@@ -39,6 +39,23 @@ class TransientError(MusicCloudError):
         self.retry_after = retry_after
 
 
+class Waiting(MusicCloudError):
+    """One of the servers that give an item is asked for nothing now: the item is set aside, and loses no try."""
+
+    code = "server-waiting"
+
+    def __init__(self, message: str, *, code: str | None = None, seconds: float) -> None:
+        """``seconds``: until the server is asked again."""
+        super().__init__(message, code=code)
+        self.seconds = seconds
+
+
+class Unreachable(MusicCloudError):
+    """A server has not answered for so long that its items no longer wait: they fail, and a later job asks again."""
+
+    code = "server-unreachable"
+
+
 class PermanentError(MusicCloudError):
     """It will not work however often it is tried: the item is parked with this reason."""
 
@@ -60,6 +77,23 @@ class ConfigurationError(MusicCloudError):
     """The settings do not let this service start; the message says which to change and how."""
 
     code = "configuration"
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """One for each thing that is wrong."""
+        return (self.message,)
+
+
+class DatabaseDown(DependencyDown):
+    """The service's own database cannot be used now; what was to be done with it is done again."""
+
+    code = "database-unusable"
+
+
+class DatabaseUnreadable(ConfigurationError):
+    """The database's file is damaged, or no database."""
+
+    code = "database-unreadable"
 
 
 class BusUnavailable(MusicCloudError):

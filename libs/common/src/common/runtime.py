@@ -19,17 +19,23 @@ import nats.errors
 import nats.micro
 import uvloop
 from nats.micro.request import Request
-from prometheus_client import Gauge
 
+from common.audit import Audit, Needs, StartRefused, audited, watch_clock
+from common.audit.tell import tell
+from common.breaker import Breakers
 from common.bus.connection import Bus
 from common.bus.jobs import JobsFollower
+from common.bus.settings_follower import SettingsFollower
 from common.bus.streams import wait_for_streams
 from common.contracts.envelope import now
-from common.contracts.status import Heartbeat, Reason
+from common.contracts.status import Heartbeat, Reason, ServerWait
 from common.errors import BusUnavailable, ConfigurationError, MusicCloudError
+from common.metrics import Metrics
+from common.metrics_runtime import ServiceMetrics
+from common.redaction import secrets_of
 from common.settings import S, Settings, load
-from common.telemetry import configure_logging, get_logger
-from common.web import HttpServer, health_app
+from common.telemetry import configure_logging, get_logger, set_log_level
+from common.web import HttpServer, Observed, health_app
 from common.work import WorkLoop
 
 STOP_PATIENCE = 3.0
@@ -47,7 +53,14 @@ class Runtime:
     """What a service's bootstrap builds upon."""
 
     def __init__(
-        self, *, name: str, settings: Settings, bus: Bus, instance: str, stop: asyncio.Event | None = None
+        self,
+        *,
+        name: str,
+        settings: Settings,
+        bus: Bus,
+        instance: str,
+        stop: asyncio.Event | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -56,14 +69,25 @@ class Runtime:
         self._changed = asyncio.Event()
         self.jobs = JobsFollower(bus)
         self.jobs.on_change = self.changed
+        self._live = SettingsFollower(bus, settings)
+        self._live.on_change = self.changed
+        self._live.on_setting("LOG_LEVEL", set_log_level)
         self.stop = stop or asyncio.Event()
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._servers: list[HttpServer] = []
         self._checks: dict[str, Callable[[], Reason | None]] = {}
+        self._failed_checks: set[str] = set()
         self._details: dict[str, Callable[[], Any]] = {}
         self._loops: list[WorkLoop] = []
+        self._breakers: Breakers | None = None
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
         self._started_at = now()
+        self.audit = audit or Audit()
+        self.add_detail("findings", self.audit.told)
+        self.add_detail("settings", self._live.state)
+        self.metrics = Metrics(service=name)
+        """Where the service registers numbers of its own."""
+        self.numbers = ServiceMetrics(self.metrics, version=_version(name), bus=bus, problems=self.problems)
 
     def add_task(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a coroutine until the service stops. If it raises, the process ends and says why."""
@@ -72,6 +96,7 @@ class Runtime:
     def add_work(self, loop: WorkLoop) -> None:
         """Run a work loop; what it has in hand and on hold goes into the heartbeats."""
         loop.on_change = self.changed
+        self.numbers.work(loop)
         self._loops.append(loop)
 
         async def work() -> None:
@@ -79,6 +104,18 @@ class Runtime:
             await loop.run(self.stop)
 
         self.add_task("work", work)
+
+    def on_setting(self, name: str, apply: Callable[[Any], None]) -> None:
+        """Call ``apply`` with the new value, judged as at the start, when a live setting changes while we run.
+
+        A ValueError refuses it: the old one stays. What the process environment sets never changes.
+        """
+        self._live.on_setting(name, apply)
+
+    def make_breakers(self, *, patience: float) -> Breakers:
+        """The breakers of the servers that this process fetches from, shared with all other processes."""
+        self._breakers = Breakers(patience=patience, shared=lambda: self.jobs.state.waits)
+        return self._breakers
 
     def add_check(self, name: str, check: Callable[[], Reason | None]) -> None:
         """A reason why the service cannot work now, or None. Cheap; asked at every heartbeat."""
@@ -90,7 +127,7 @@ class Runtime:
 
     def serve_http(self, app: Any, *, host: str, port: int) -> HttpServer:
         """Serve an ASGI application; the address is taken now, so that a busy port ends the start."""
-        server = HttpServer(app, host=host, port=port)
+        server = HttpServer(Observed(app, metrics=self.metrics), host=host, port=port)
         self._servers.append(server)
         return server
 
@@ -104,10 +141,24 @@ class Runtime:
 
     def problems(self) -> tuple[Reason, ...]:
         """Why the service cannot work now."""
-        found = [reason for name, check in self._checks.items() if (reason := _asked(name, check)) is not None]
+        found = [reason for name, check in self._checks.items() if (reason := self._asked(name, check)) is not None]
         if not self.bus.nc.is_connected:
             found.append(Reason(code="bus-unavailable", message="The bus is away; waiting for it."))
         return tuple(found)
+
+    def _asked(self, name: str, check: Callable[[], Reason | None]) -> Reason | None:
+        """A check that cannot even be made is a problem of the service, not its end: the work may go on."""
+        try:
+            return check()
+        except Exception as error:  # whatever it is, it is shown as a problem, and once with its place in the code
+            if name not in self._failed_checks:
+                self._failed_checks.add(name)
+                get_logger().error("a check failed", check=name, exc_info=error)
+            return Reason(code="check-failed", message=f"The check of {name} failed ({type(error).__name__}).")
+
+    def waits(self) -> tuple[ServerWait, ...]:
+        """The servers that are left alone now."""
+        return self._breakers.waits() if self._breakers is not None else ()
 
     def detail(self) -> dict[str, Any]:
         """What the service says of itself."""
@@ -123,9 +174,11 @@ class Runtime:
             ready=not problems,
             problems=problems,
             jobs_revision=self.jobs.state.revision,
+            settings_revision=self._live.revision,
             concurrency=sum(loop.concurrency for loop in self._loops),
             items=tuple(item for loop in self._loops for item in loop.items),
             holds=tuple(hold for loop in self._loops for hold in loop.holds),
+            waits=self.waits(),
             bytes_total=sum(loop.bytes_total for loop in self._loops),
             detail=self.detail(),
         )
@@ -133,7 +186,7 @@ class Runtime:
     async def run(self) -> None:
         """Run everything until ``stop`` or the first failure. Raises that failure."""
         health = HttpServer(
-            health_app(problems=self.problems, detail=self.detail, name=self.name),
+            health_app(problems=self.problems, detail=self.detail, name=self.name, metrics=self.metrics),
             host=self.settings.health_host,
             port=self.settings.health_port,
         )
@@ -141,6 +194,7 @@ class Runtime:
         self.add_detail("health_port", lambda: health.port)
         await self._register()
         await self.jobs.start()
+        await self._live.start()
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(_named(name, run), name=name) for name, run in self._tasks
         ]
@@ -175,7 +229,7 @@ class Runtime:
         while not self.stop.is_set():
             self._changed.clear()
             beat = self.heartbeat()
-            _READY.set(1 if beat.ready else 0)
+            self.numbers.look()
             if self.bus.nc.is_connected:
                 with contextlib.suppress(nats.errors.Error):
                     await self.bus.send(beat.subject, beat, id=secrets.token_hex(8))
@@ -214,42 +268,55 @@ class Runtime:
         await service.add_endpoint(name="state", handler=answer, subject=f"svc.{self.name}.{self.instance}.state")
 
 
-_READY = Gauge("music_cloud_ready", "1 when the service can work")
-
-
-def run_service(name: str, model: type[S], build: Build) -> None:
+def run_service(name: str, model: type[S], build: Build, needs: Callable[[S], Needs] | None = None) -> None:
     """The main function of a service: never returns; exit status 0 after a signal, else non-zero.
+
+    ``needs`` says what the service needs of this machine; that is looked at before anything is built.
 
     A configuration that cannot work ends it with status 2 and one sentence, any other expected
     error with 1.
     """
-    uvloop.run(_guarded(name, model, build))
+    uvloop.run(_guarded(name, model, build, needs))
 
 
-async def _guarded(name: str, model: type[S], build: Build) -> None:
+async def _guarded(name: str, model: type[S], build: Build, needs: Callable[[S], Needs] | None) -> None:
     """Ends the process from inside the loop: leaving the loop would wait for threads that hang."""
+    format = ""
     try:
         settings = load(model)
-        instance = instance_name(settings)
-        configure_logging(level=settings.log_level, format=settings.log_format, service=name, instance=instance)
-        await _main(name, settings, instance, build)
+        instance, format = instance_name(settings), settings.log_format
+        configure_logging(
+            level=settings.log_level,
+            format=format,
+            service=name,
+            instance=instance,
+            secrets=secrets_of(settings),
+        )
+        if settings.umask is not None:
+            os.umask(int(settings.umask, 8))
+        await _main(name, settings, instance, build, needs(settings) if needs else Needs())
     except ConfigurationError as error:
-        _end(name, error.message, 2)
+        for sentence in error.sentences:
+            _say(name, sentence, 2, format=format)
+        _leave(2)
     except MusicCloudError as error:
-        _end(name, error.message, 1)
-    except Exception:
-        traceback.print_exc()
-        _end(name, "ended by an error that should not happen; the lines above say where", 1)
+        _end(name, error.message, 1, format=format)
+    except Exception as error:
+        if format:
+            get_logger().critical("ended by a bug", exc_info=error)
+        else:
+            traceback.print_exc()
+        _end(name, "ended by an error that should not happen; the lines above say where", 1, format=format)
     _leave(0)
 
 
-async def _main(name: str, settings: Settings, instance: str, build: Build) -> None:
+async def _main(name: str, settings: Settings, instance: str, build: Build, needs: Needs) -> None:
     """Run the service until it ends, or for a few seconds past a signal, wherever it is by then."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    running = asyncio.create_task(_run(name, settings, instance, build, stop))
+    running = asyncio.create_task(_run(name, settings, instance, build, needs, stop))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait({running}, timeout=STOP_PATIENCE + _CLOSE_PATIENCE)
@@ -259,11 +326,24 @@ async def _main(name: str, settings: Settings, instance: str, build: Build) -> N
         running.result()
 
 
-async def _run(name: str, settings: Settings, instance: str, build: Build, stop: asyncio.Event) -> None:
+async def _run(name: str, settings: Settings, instance: str, build: Build, needs: Needs, stop: asyncio.Event) -> None:
+    try:
+        audit = await _unless(stop, audited(settings, needs))
+    except StartRefused as refused:
+        await tell(refused, name=name, settings=settings, instance=instance)
+        raise
+    if audit is None:
+        return
+    for finding in audit.findings:
+        get_logger().warning(finding.message, code=finding.code, mend=finding.mend)
     bus = await _unless(stop, _connect(settings, name, instance))
     if bus is None:
         return
-    runtime = Runtime(name=name, settings=settings, bus=bus, instance=instance, stop=stop)
+    runtime = Runtime(name=name, settings=settings, bus=bus, instance=instance, stop=stop, audit=audit)
+    runtime.add_task("clock", lambda: watch_clock(audit, bus.nc, stop))
+    if (lease := audit.lease) is not None:
+        runtime.add_task("library-lease", lambda: lease.watch(stop, every=settings.heartbeat_seconds))
+        runtime.on_stop(lease.release)
     try:
         if name != "console" and not await wait_for_streams(bus, stop):
             return
@@ -315,14 +395,6 @@ async def _named(name: str, run: Callable[[], Awaitable[None]]) -> None:
         raise
 
 
-def _asked(name: str, check: Callable[[], Reason | None]) -> Reason | None:
-    """A check that cannot even be made is a problem of the service, not its end."""
-    try:
-        return check()
-    except Exception as error:
-        return Reason(code="check-failed", message=f"The check of {name} failed ({type(error).__name__}).")
-
-
 def _version(name: str) -> str:
     try:
         return metadata.version(f"music-cloud-{name}")
@@ -330,9 +402,17 @@ def _version(name: str) -> str:
         return "0.0.0"
 
 
-def _end(name: str, sentence: str, status: int) -> None:
-    print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+def _end(name: str, sentence: str, status: int, *, format: str) -> None:
+    """``format`` is that of the log; empty before it is known."""
+    _say(name, sentence, status, format=format)
     _leave(status)
+
+
+def _say(name: str, sentence: str, status: int, *, format: str) -> None:
+    if format == "json":
+        get_logger().critical("ended", reason=sentence, status=status)
+    else:
+        print(f"{name}: {sentence}", file=sys.stderr, flush=True)
 
 
 def _leave(status: int) -> None:

@@ -6,19 +6,18 @@ A service extends :class:`Settings` with what it alone needs, and reads it once,
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
-from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.env_file import ENCODING, OLDER_FILE, EnvFile, check_environment, describe, own_files, read_env_file
 from common.errors import ConfigurationError
+from common.secret_files import read_env, secrets_path
 
 ENV_FILE_VARIABLE = "MUSIC_CLOUD_ENV_FILE"
 ENV_FILES = ("music-cloud.env", "catalogsync.env")
-SECRETS_FILE = "secrets.env"
 MIN_SECRET_BYTES = 32
 """Shorter secrets can be guessed from one captured token."""
 
@@ -26,21 +25,42 @@ MIN_SECRET_BYTES = 32
 class Settings(BaseSettings):
     """What every service reads."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", env_ignore_empty=True)
+    SERVICE: ClassVar[str] = ""
+    """Whose secrets are read, and the account on the bus; a service's own name."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_file_encoding=ENCODING, env_ignore_empty=True)
 
     root_dir: Path = Field(default=Path("data"), description="everything that is not given elsewhere lies below it")
     library_dir: Path | None = Field(default=None, description="the library; default ROOT_DIR/library")
     state_dir: Path | None = Field(default=None, description="databases; a local disk; default ROOT_DIR/state")
     snapshot_dir: Path | None = Field(default=None, description="snapshots; default ROOT_DIR/snapshots")
     log_dir: Path | None = Field(default=None, description="log files; default ROOT_DIR/logs")
+    stack_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{8,128}$",
+        description="names this installation in its library, so that no other one writes there; made at first start",
+    )
 
     nats_url: str = Field(default="nats://127.0.0.1:4222", description="the bus; several separated by commas")
-    nats_user: str = Field(default="services", description="account of the services on the bus")
+    nats_user: str | None = Field(default=None, description="account on the bus; default: the service's own")
     nats_password: SecretStr | None = Field(default=None, description="its password; made at first start")
+    nats_ca: Path | None = Field(
+        default=None, description="authority (PEM) that signed the bus's certificate, for tls://; default: the system's"
+    )
+
+    nats_replicas: int = Field(default=1, ge=1, description="copies of each stream: 1, or 3 on a cluster of three")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL for collector, downloader and console, like postgresql://user:password@host/database; "
+        "empty: SQLite files in STATE_DIR",
+    )
 
     sources: str = Field(default="local,feed", description="names of the sources in use, separated by commas")
     local_media_import_path: Path | None = Field(
         default=None, description="a mounted folder to collect from, read-only"
+    )
+    adopted_libraries: str = Field(
+        default="", description="folders of adopted libraries beside LIBRARY_DIR, as name=folder, separated by commas"
     )
     feeds: str = Field(default="", description="playlist files or URLs to collect from, separated by commas")
     feed_max_mib: int = Field(default=64, ge=1, description="a playlist feed larger than this is refused")
@@ -64,6 +84,9 @@ class Settings(BaseSettings):
 
     log_level: str = Field(default="info", description="debug, info, warning or error")
     log_format: str = Field(default="text", description="text or json")
+    umask: str | None = Field(
+        default=None, pattern=r"^[0-7]{3,4}$", description="permissions taken from new files, octal, such as 022"
+    )
     instance: str | None = Field(default=None, description="name of this copy of the service; default host-pid")
     health_host: str = Field(default="127.0.0.1", description="where /healthz, /readyz and /metrics listen")
     health_port: int = Field(default=0, ge=0, le=65535, description="their port; 0 takes a free one")
@@ -74,6 +97,17 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=60.0, ge=1, description="an item without progress for so long is interrupted")
     max_tries: int = Field(default=5, ge=1, description="tries of an item before it is parked")
     retry_delay_seconds: float = Field(default=5.0, gt=0, description="before the first retry; doubles with each")
+
+    @field_validator("nats_replicas")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value not in (1, 3):
+            raise ValueError("1, or 3 on a cluster of three servers")
+        return value
+
+    @property
+    def bus_user(self) -> str:
+        return self.nats_user or self.SERVICE
 
     @property
     def library(self) -> Path:
@@ -108,31 +142,29 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def env_files() -> tuple[Path, ...]:
-    """The env files that are read, weakest first: generated secrets, then the person's own file."""
+def env_files(service: str = "") -> tuple[Path, ...]:
+    """The env files that are read, weakest first: the service's generated secrets, then the person's own file."""
     named = os.environ.get(ENV_FILE_VARIABLE)
-    own = [Path(named)] if named else [Path(name) for name in ENV_FILES if Path(name).is_file()][:1]
+    own = own_files(ENV_FILES, named=named or None)
+    for file in own:
+        read_env_file(file, judge_names=file.name != OLDER_FILE)
     root = Path(os.environ.get("ROOT_DIR") or _value_in(own, "ROOT_DIR") or "data")
-    return (root / SECRETS_FILE, *own)
+    return (secrets_path(root, service), *own) if service else tuple(own)
 
 
 def load(model: type[S]) -> S:
     """Read the settings of a service.
 
-    Raises :class:`ConfigurationError` with one line per wrong setting; never shows a value.
+    Raises :class:`ConfigurationError` with one sentence that names each wrong setting and never shows a value.
     """
-    files = env_files()
-    named = os.environ.get(ENV_FILE_VARIABLE)
-    if named and not Path(named).is_file():
-        raise ConfigurationError(f"{ENV_FILE_VARIABLE} names {named}, which is not a file. Create it, or unset it.")
+    check_environment(model.model_fields)
+    files = env_files(model.SERVICE)
+    found: list[EnvFile] = []
     try:
+        found = [read_env_file(file, judge_names=False) for file in files if file.is_file()]
         return model(_env_file=tuple(str(file) for file in files))
     except ValidationError as error:
-        lines = [
-            f"{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise ConfigurationError("Mend these settings and start again:\n  " + "\n  ".join(lines)) from None
+        raise ConfigurationError(describe(error, found)) from None
     except OSError as error:
         raise ConfigurationError(
             f"A file of settings or secrets cannot be read ({error.strerror}). ROOT_DIR and what lies in it must "
@@ -140,33 +172,22 @@ def load(model: type[S]) -> S:
         ) from None
 
 
-def ensure_secrets(root: Path) -> dict[str, str]:
-    """Make the secrets that are missing below ``root``; return those made now, to be shown once."""
-    root.mkdir(parents=True, exist_ok=True)
-    path = root / SECRETS_FILE
-    present = _read_env(path) if path.is_file() else {}
-    made = {name: secrets.token_urlsafe(36) for name in GENERATED_SECRETS if not present.get(name)}
-    if made:
-        lines = "".join(f"{name}={value}\n" for name, value in {**present, **made}.items())
-        temporary = path.with_suffix(f".tmp{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("# Made at first start. Keep it: tokens and passwords depend on it.\n" + lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    return made
+def own_file() -> Path | None:
+    """The person's own env file, if there is one. Raises ConfigurationError where it cannot be one."""
+    return next(iter(own_files(ENV_FILES, named=os.environ.get(ENV_FILE_VARIABLE) or None)), None)
 
 
-GENERATED_SECRETS = ("NATS_PASSWORD", "NATS_READER_PASSWORD", "CONSOLE_TOKEN", "ORIGIN_TOKEN_SECRET")
-
-
-def _read_env(path: Path) -> dict[str, str]:
-    return {key: value for key, value in dotenv_values(path).items() if value}
+def own_values() -> dict[str, str]:
+    """What the person's own env file holds now, by name in upper case. Raises ConfigurationError."""
+    path = own_file()
+    if path is None:
+        return {}
+    read_env_file(path, judge_names=path.name != OLDER_FILE)
+    return {name.upper(): value for name, value in read_env(path).items()}
 
 
 def _value_in(files: list[Path], key: str) -> str | None:
     for file in files:
-        if file.is_file() and (value := _read_env(file).get(key)):
+        if file.is_file() and (value := read_env(file).get(key)):
             return value
     return None

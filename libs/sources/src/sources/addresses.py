@@ -105,7 +105,12 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[tuple[socket.A
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            raise TransientError(
+                f"The name {host[:100]} cannot be looked up now. Check the network and its name server.",
+                code="connection-failed",
+            ) from None
         raise TransientError(
             f"The name {host[:100]} could not be found. Check the address, or the network.", code="host-not-found"
         ) from None

@@ -20,14 +20,18 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from common.breaker import UNAVAILABLE, Breakers
 from common.errors import MusicCloudError, PermanentError, TransientError
 
 from .addresses import AddressPolicy, Origin, resolve, split_http_url
 from .wire import Response, Wire
 
+_BUSY = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_IDLE_CONNECTIONS = 8
 """Kept per thread; the oldest is closed first."""
+MAX_SERVER_NAME = 255
+"""Characters; no name that can be found is longer."""
 IDLE_SECONDS = 30.0
 """Servers close idle connections; one that idled longer is not tried again."""
 _PORTABLE_HEADERS = frozenset({"accept", "accept-encoding", "user-agent", "range", "if-range"})
@@ -53,12 +57,15 @@ class GuardedHttp:
         stall_timeout: float = 30.0,
         max_redirects: int = 5,
         user_agent: str = "music-cloud/0.1",
+        breakers: Breakers | None = None,
     ) -> None:
+        """``breakers``: servers that do not answer, or ask for a pause, are left alone for a while."""
         self._policy = policy
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
         self._max_redirects = max_redirects
         self._user_agent = user_agent
+        self._breakers = breakers
         self._tls = ssl.create_default_context()
         self._threads = threading.local()
 
@@ -78,7 +85,8 @@ class GuardedHttp:
         ``allow_private`` allows addresses of the local network for the host and port of ``url``
         itself; a redirect elsewhere is judged by the policy alone. Any status that is not a redirect
         is returned: see :func:`check_status`. Raises :class:`TransientError` (not reachable, stalled,
-        broken off) or :class:`PermanentError` (address refused, too many redirects, not http).
+        broken off) or :class:`PermanentError` (address refused, too many redirects, not http); with
+        breakers also Waiting and Unreachable.
         """
         first = Origin.of(url)
         sent = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": self._user_agent, **(headers or {})}
@@ -89,7 +97,7 @@ class GuardedHttp:
         for _ in range(self._max_redirects + 1):
             origin = Origin.of(url)
             private = (allow_private and origin == first) or self._policy.allows_private(origin.host, origin.port)
-            response = self._request(url, origin, sent, private=private, method=method, canceled=canceled)
+            response = self._guarded(url, origin, sent, private=private, method=method, canceled=canceled)
             if response.status not in REDIRECTS or not (location := response.headers.get("Location")):
                 return response
             response.discard()
@@ -120,6 +128,33 @@ class GuardedHttp:
             self._threads.idle = {}
         idle: dict[tuple[Origin, bool], Wire] = self._threads.idle
         return idle
+
+    def _guarded(
+        self,
+        url: str,
+        origin: Origin,
+        headers: Mapping[str, str],
+        *,
+        private: bool,
+        method: str,
+        canceled: Callable[[], bool],
+    ) -> Response:
+        """A request through the breaker of its server."""
+        if self._breakers is None:
+            return self._request(url, origin, headers, private=private, method=method, canceled=canceled)
+        server = f"{origin.host[:MAX_SERVER_NAME]}:{origin.port}"
+        self._breakers.check(server)
+        try:
+            response = self._request(url, origin, headers, private=private, method=method, canceled=canceled)
+            if response.status in _BUSY or response.status >= 500:
+                check_status(response)
+        except BaseException as error:
+            if isinstance(error, TransientError) and error.code in UNAVAILABLE:
+                raise self._breakers.failed(server, error) from None
+            self._breakers.undecided(server)
+            raise
+        self._breakers.succeeded(server)
+        return response
 
     def _request(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collector.bootstrap import build
+from collector.bootstrap import build, needs
 from collector.settings import CollectorSettings
 from common.runtime import run_service
 
 
 def main() -> None:
     """Run until a signal; exit status 0 after one."""
-    run_service("collector", CollectorSettings, build)
+    run_service("collector", CollectorSettings, build, needs)
 
 
 if __name__ == "__main__":

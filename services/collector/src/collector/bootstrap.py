@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
-from collector.adapters.database import Database
+from collector.adapters.database import FILE_NAME, open_record
 from collector.adapters.follow import Follower
 from collector.adapters.health import SourceWatch
 from collector.adapters.known import Recent
 from collector.adapters.record import DatabaseRecord
 from collector.handlers import CollectHandler, Desk, PlanHandler, SyncHandler
 from collector.settings import CollectorSettings
+from common.audit import Needs, media_place, state_place
 from common.bus.facts import FactWriter
 from common.contracts.names import Stage
+from common.database import location_of, opened
+from common.metrics_names import SOURCE_UP
 from common.runtime import Runtime
+from common.telemetry import ContextThreads
 from common.work import WorkLoop
 from sources.registry import load_sources
 
@@ -27,16 +31,30 @@ SWITCH_SECONDS = 0.0005
 every one of them in turn (measured: a first collection took three times as long)."""
 
 
+def needs(settings: CollectorSettings) -> Needs:
+    """The mounted folder if there is one, and a database of its own, unless a server has it."""
+    state, media = state_place(settings), media_place(settings)
+    reads = () if media is None else (media,)
+    if settings.database_url:
+        return Needs(reads=reads)
+    database = settings.state / FILE_NAME
+    return Needs(writes=(state,), reads=reads, databases=((state, database),), owned=(("collector", database),))
+
+
 async def build(runtime: Runtime) -> None:
     """Build the service upon ``runtime``."""
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = cast(CollectorSettings, runtime.settings)
     sources = load_sources(settings)
-    database = Database.open(settings.state)
+    location = location_of(settings, service=settings.SERVICE, file=settings.state / FILE_NAME)
+    database = await opened(lambda: open_record(location))
     runtime.on_stop(database.close)
+    if database.is_server:
+        runtime.add_task("database", _until(runtime.stop, lambda: database.watch(runtime.stop)))
+        runtime.add_check("database", lambda: database.problem)
     writer = Writer(database.engine)
     writing = ThreadPoolExecutor(1, thread_name_prefix="record")
-    threads = ThreadPoolExecutor(settings.collector_concurrency + 2, thread_name_prefix="work")
+    threads = ContextThreads(settings.collector_concurrency + 2, thread_name_prefix="work")
     runtime.on_stop(lambda: writing.shutdown(wait=True, cancel_futures=True))
     runtime.on_stop(lambda: threads.shutdown(wait=False, cancel_futures=True))
     recent = Recent()
@@ -50,6 +68,10 @@ async def build(runtime: Runtime) -> None:
     runtime.add_task("sources", _until(runtime.stop, watch.run))
     runtime.add_detail("sources", lambda: watch.seen)
     runtime.on_stop(watch.close)
+    runtime.metrics.told(SOURCE_UP, lambda: [((one["name"],), float(bool(one["available"]))) for one in watch.seen])
+    runtime.numbers.projection("record", lambda: catalog.lag)
+    runtime.numbers.projection("given-up", lambda: given_up.lag)
+    runtime.numbers.folder("state", settings.state)
     desk = Desk(
         sources=sources,
         record=DatabaseRecord(database.engine),
@@ -61,19 +83,24 @@ async def build(runtime: Runtime) -> None:
         shrink_limit=settings.playlist_shrink_limit,
         record_wait=settings.record_wait_seconds,
     )
-    runtime.add_work(
-        WorkLoop(
-            bus=runtime.bus,
-            jobs=runtime.jobs,
-            handlers={
-                Stage.PLAN: PlanHandler(desk),
-                Stage.COLLECT: CollectHandler(desk),
-                Stage.SYNC: SyncHandler(desk),
-            },
-            settings=settings,
-            concurrency=settings.collector_concurrency,
-        )
+    loop = WorkLoop(
+        bus=runtime.bus,
+        jobs=runtime.jobs,
+        handlers={
+            Stage.PLAN: PlanHandler(desk),
+            Stage.COLLECT: CollectHandler(desk),
+            Stage.SYNC: SyncHandler(desk),
+        },
+        settings=settings,
+        concurrency=settings.collector_concurrency,
     )
+
+    def resize(concurrency: int) -> None:
+        threads.hold(max(concurrency, loop.concurrency) + 2)
+        loop.resize(concurrency)
+
+    runtime.add_work(loop)
+    runtime.on_setting("COLLECTOR_CONCURRENCY", resize)
 
 
 def _until(stop: asyncio.Event, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

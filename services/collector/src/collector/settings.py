@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from common.settings import Settings
@@ -9,6 +11,8 @@ from common.settings import Settings
 
 class CollectorSettings(Settings):
     """Settings of the collector."""
+
+    SERVICE: ClassVar[str] = "collector"
 
     collector_concurrency: int = Field(default=8, ge=1, le=64, description="playlists read at the same time")
     playlist_shrink_limit: float = Field(

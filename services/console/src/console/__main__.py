@@ -11,7 +11,7 @@ from pathlib import Path
 from common.errors import ConfigurationError
 from common.runtime import run_service
 from common.settings import ENV_FILE_VARIABLE
-from console.bootstrap import build, prepare
+from console.bootstrap import build, needs, prepare
 from console.settings import ConsoleSettings
 
 
@@ -28,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         prepare()
     except ConfigurationError as error:
-        print(f"console: {error.message}", file=sys.stderr)
+        for sentence in error.sentences:
+            print(f"console: {sentence}", file=sys.stderr)
         sys.exit(2)
-    run_service("console", ConsoleSettings, build)
+    run_service("console", ConsoleSettings, build, needs)
 
 
 def _parser() -> argparse.ArgumentParser:

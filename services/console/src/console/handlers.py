@@ -14,16 +14,20 @@ from nats.aio.msg import Msg
 from common.bus.connection import Bus, Stored
 from common.bus.replay import Replay
 from common.contracts.envelope import UndecodableMessage, decode, now
+from common.contracts.readers import CONSOLE_LOG, CONSOLE_STATUS
 from common.contracts.status import Heartbeat, ItemStatus, LogEntry, Reason
 from common.contracts.streams import LOG, STATUS
 from common.telemetry import get_logger
-from console.adapters.ledger import ItemStore, JournalStore
+from console.adapters.ledger import ItemStore, JournalStore, Pruner
 from console.adapters.ledger.items import Told
 from console.adapters.ledger.journal import Line, WorkerSeen
 from console.errors import LedgerUnwritable
 from console.service.fleet import Fleet, status_of
 
 _BATCH = 1000
+_PRUNED_AT_ONCE = 2000
+_PRUNE_PAUSE = 0.2
+"""Seconds between two steps, in which others write."""
 _WRITE_AGAIN = 2.0
 """Seconds until a batch that the disk did not take is written again."""
 
@@ -127,7 +131,7 @@ def status_projector(*, bus: Bus, items: ItemStore, on_change: Callable[[], None
         items.apply(told, sequence=batch[-1].sequence)
 
     return Projector(
-        replay=Replay(bus, stream=STATUS, consumer="console"), store=items, apply=apply, on_change=on_change
+        replay=Replay(bus, stream=STATUS, consumer=CONSOLE_STATUS.name), store=items, apply=apply, on_change=on_change
     )
 
 
@@ -138,7 +142,7 @@ def log_projector(*, bus: Bus, journal: JournalStore) -> Projector:
         lines = [one for stored in batch if (one := _line(stored)) is not None]
         journal.add(lines, sequence=batch[-1].sequence)
 
-    return Projector(replay=Replay(bus, stream=LOG, consumer="console-log"), store=journal, apply=apply)
+    return Projector(replay=Replay(bus, stream=LOG, consumer=CONSOLE_LOG.name), store=journal, apply=apply)
 
 
 def _read(stored: Stored) -> Told | None:
@@ -186,6 +190,37 @@ class HeartbeatListener:
             return
         self._fleet.observe(beat, time.monotonic())
         self._on_change()
+
+
+class Forgetting:
+    """Lets go of old history, a little at a time."""
+
+    def __init__(self, *, pruner: Pruner, days: int, every: float = 3600.0) -> None:
+        """``every``: seconds between two looks; ``days``: how long history is kept."""
+        self._pruner = pruner
+        self._kept = timedelta(days=days)
+        self._every = every
+
+    def keep(self, days: int) -> None:
+        """Keep history so long from now on; at the next look."""
+        self._kept = timedelta(days=days)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Prune until ``stop``."""
+        while not stop.is_set():
+            removed = 0
+            # What the disk does not take now is removed an hour later.
+            with contextlib.suppress(LedgerUnwritable):
+                while not stop.is_set():
+                    count = await asyncio.to_thread(self._pruner.step, now() - self._kept, rows=_PRUNED_AT_ONCE)
+                    removed += count
+                    if not count:
+                        break
+                    await asyncio.sleep(_PRUNE_PAUSE)
+            if removed:
+                get_logger().info("history forgotten", rows=removed)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._every)
 
 
 class WorkerRegister:

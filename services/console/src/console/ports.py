@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from common.contracts.jobs import ActiveJob, JobsState, Lane
 from common.contracts.names import Command, ItemState, JobState, JobType, Stage
-from common.contracts.status import ItemStatus
+from common.contracts.settings import LiveSettings
+from common.contracts.status import ItemStatus, Reason, ServerWait
 from common.contracts.work import WorkItem
 
 
@@ -34,6 +36,7 @@ class JobDraft:
     sources: tuple[str, ...]
     download_sources: tuple[str, ...] = ()
     playlist_scope: tuple[int, ...] = ()
+    pool_scope: tuple[int, ...] = ()
     priority: int = 0
     upload_backend: str | None = None
     notes: tuple[str, ...] = ()
@@ -44,7 +47,8 @@ class JobDraft:
 
     @property
     def _work(self) -> tuple[object, ...]:
-        sets = (frozenset(self.sources), frozenset(self.download_sources), frozenset(self.playlist_scope))
+        lists = (self.sources, self.download_sources, self.playlist_scope, self.pool_scope)
+        sets = tuple(frozenset[str | int](one) for one in lists)
         return (self.job_type, self.stages, *sets)
 
 
@@ -79,16 +83,100 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScheduleDraft:
+    """A job that is to run again and again. Either ``cron`` or ``every_seconds``; ``jitter_seconds`` spreads it."""
+
+    name: str
+    job_type: JobType
+    sources: tuple[str, ...] = ()
+    download_sources: tuple[str, ...] = ()
+    pool_scope: tuple[int, ...] = ()
+    priority: int = 0
+    cron: str | None = None
+    every_seconds: int | None = None
+    jitter_seconds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A schedule as it is kept. ``note``: what became of its last run."""
+
+    schedule_id: int
+    draft: ScheduleDraft
+    enabled: bool
+    next_at: datetime
+    last_at: datetime | None = None
+    last_job_id: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """A version of the configuration file; ``text`` with its secrets masked, ``digest`` that of this text."""
+
+    revision_id: int
+    file_path: str
+    text: str
+    digest: str
+    note: str
+    created_at: datetime
+    applied_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """Items of a job that wait for times of their own, by the reason that they share."""
+
+    reason: Reason
+    count: int
+    next_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A command as a person gave it. ``error_code``: only what failed by it."""
+
+    command: Command
+    item_id: int | None = None
+    error_code: str | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PendingCommand:
     """A command that was accepted and not yet carried out."""
 
     command_id: int
     job_id: int
-    command: Command
-    item_id: int | None
+    wish: Wish
 
 
 Counts = dict[Stage, dict[ItemState, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """A dead letter. ``payload`` are the original bytes; ``from_subject`` is empty where it is not one of ours."""
+
+    sequence: int
+    subject: str
+    from_subject: str
+    code: str
+    message: str
+    payload: bytes
+    job_id: int | None = None
+    stage: Stage | None = None
+    tries: int = 0
+    at: datetime | None = None
+
+
+class Letters(Protocol):
+    """Dead letters."""
+
+    async def page(self, *, after: int, limit: int) -> list[Letter]: ...
+    async def get(self, sequence: int) -> Letter | None: ...
+    async def put_back(self, letter: Letter) -> None: ...
+    async def remove(self, sequence: int) -> None: ...
 
 
 class Runs(Protocol):
@@ -108,7 +196,7 @@ class Runs(Protocol):
         *,
         at: datetime,
         event: str,
-        command: tuple[Command, int | None] | None = None,
+        wish: Wish | None = None,
     ) -> int | None: ...
     def set_stage(self, job_id: int, stage: Stage, state: JobState, *, at: datetime) -> None: ...
     def mark(
@@ -123,7 +211,51 @@ class Items(Protocol):
 
     def counts(self, job_id: int) -> Counts: ...
     def get(self, job_id: int, item_id: int) -> Item | None: ...
+    def by_subject(self, subject: str) -> Item | None: ...
     def unended(self, job_id: int, *, after: int, limit: int) -> Sequence[Item]: ...
+    def failed(self, job_id: int, *, error_code: str | None, after: int, limit: int) -> list[Item]: ...
+    def set_aside(self, job_id: int, stage: Stage) -> bool: ...
+    def due(self, job_id: int, *, after: tuple[datetime, int] | None, until: datetime, limit: int) -> list[Item]: ...
+
+
+class Schedules(Protocol):
+    """Schedules in the ledger. Methods block."""
+
+    def all(self) -> list[Schedule]: ...
+    def due(self, at: datetime) -> list[Schedule]: ...
+    def get(self, schedule_id: int) -> Schedule | None: ...
+    def add(self, draft: ScheduleDraft, *, next_at: datetime, at: datetime) -> Schedule: ...
+    def ran(self, schedule_id: int, *, next_at: datetime, last_at: datetime, job_id: int | None, note: str) -> None: ...
+    def enable(self, schedule_id: int, *, enabled: bool, next_at: datetime) -> None: ...
+    def remove(self, schedule_id: int) -> None: ...
+
+
+class Revisions(Protocol):
+    """Versions of the configuration in the ledger. Methods block."""
+
+    def add(self, *, file_path: str, text: str, digest: str, note: str, at: datetime) -> Revision: ...
+    def get(self, revision_id: int) -> Revision | None: ...
+    def by_digest(self, digest: str) -> Revision | None: ...
+    def current(self) -> Revision | None: ...
+    def applied(self, revision_id: int, *, at: datetime) -> None: ...
+
+
+class EnvFileStore(Protocol):
+    """The configuration file. Methods block; they raise ConfigurationError where it cannot be read."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def judges_names(self) -> bool: ...
+    def signature(self) -> object: ...
+    def read(self) -> str | None: ...
+    def write(self, text: str, *, instead_of: str | None) -> None: ...
+
+
+class Announcer(Protocol):
+    """Tells all services the live settings."""
+
+    async def announce(self, settings: LiveSettings) -> None: ...
 
 
 class Projection(Protocol):
@@ -136,7 +268,9 @@ class JobsStore(Protocol):
     """The job state on the bus. Only the console writes it."""
 
     async def read(self) -> JobsState: ...
-    async def write(self, jobs: Sequence[ActiveJob], *, last_job_id: int) -> JobsState: ...
+    async def write(
+        self, jobs: Sequence[ActiveJob], *, last_job_id: int, waits: Sequence[ServerWait] | None = None
+    ) -> JobsState: ...
 
 
 class WorkQueue(Protocol):
@@ -152,5 +286,6 @@ class WorkQueue(Protocol):
     async def drop_lane(self, lane: Lane) -> None: ...
     async def plan(self, items: Iterable[WorkItem], *, cause: str, job_id: int, trace: str) -> None: ...
     async def ask_again(self, status: ItemStatus, item: WorkItem, lane: Lane, *, cause: str, trace: str) -> None: ...
+    async def put_back(self, item: WorkItem, *, cause: str, trace: str) -> None: ...
     async def tell(self, statuses: Iterable[ItemStatus], *, cause: str, trace: str) -> None: ...
     async def status_end(self) -> int: ...

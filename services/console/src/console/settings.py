@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -14,8 +14,16 @@ MIN_CREDENTIAL_CHARS = 16
 """Shorter credentials are guessed; the one made at first start has 48."""
 
 
+def limits_of(text: str) -> dict[str, int]:
+    """Items under way at once, by source, from a checked SOURCE_LIMITS."""
+    parts = (part.partition("=") for part in split_list(text))
+    return {name.strip(): int(limit) for name, _, limit in parts}
+
+
 class ConsoleSettings(Settings):
     """Settings of the console."""
+
+    SERVICE: ClassVar[str] = "console"
 
     web_host: str = Field(default="127.0.0.1", description="address of the console; 0.0.0.0 opens it to the network")
     web_port: int = Field(default=8421, ge=0, le=65535, description="port of the console")
@@ -31,6 +39,12 @@ class ConsoleSettings(Settings):
     origin_token_secret: SecretStr | None = Field(default=None, description="signs stream links; made at first start")
     source_max_in_flight: int = Field(
         default=64, ge=1, le=10_000, description="items of one source under way at once, over all workers"
+    )
+    source_limits: str = Field(
+        default="", description="the same for single sources, such as jamendo=2,feed=16; the rest keep the other limit"
+    )
+    history_days: int = Field(
+        default=90, ge=1, le=36_500, description="jobs that ended longer ago are forgotten, with their items and logs"
     )
     recovery: Literal["resume", "pause"] = Field(
         default="resume", description="pause: jobs found running when the console starts wait for a person"
@@ -48,6 +62,20 @@ class ConsoleSettings(Settings):
                 "make one with: openssl rand -base64 36"
             )
         return value
+
+    @field_validator("source_limits")
+    @classmethod
+    def _limits(cls, value: str) -> str:
+        for part in split_list(value):
+            name, separator, limit = part.partition("=")
+            if not separator or not name.strip() or not limit.strip().isdecimal() or not 1 <= int(limit) <= 10_000:
+                raise ValueError("write it as name=number, several separated by commas; numbers from 1 to 10000")
+        return value
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Items under way at once, of the sources that have a limit of their own."""
+        return limits_of(self.source_limits)
 
     @property
     def ops_db(self) -> Path:

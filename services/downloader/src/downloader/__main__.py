@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from common.runtime import run_service
-from downloader.bootstrap import build
+from downloader.bootstrap import build, needs
 from downloader.settings import DownloaderSettings
 
 
 def main() -> None:
     """Run the downloader until it is told to stop."""
-    run_service("downloader", DownloaderSettings, build)
+    run_service("downloader", DownloaderSettings, build, needs)
 
 
 if __name__ == "__main__":

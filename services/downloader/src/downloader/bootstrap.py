@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import cast
 
+from common.audit import Needs, library_place, media_place, setting_place, state_place
 from common.contracts.names import Stage
-from common.errors import ConfigurationError
+from common.database import location_of, opened
 from common.runtime import Runtime
 from common.settings import split_list
+from common.telemetry import ContextThreads
 from common.work import WorkLoop
 from downloader.adapters.decoder import AudioInspector
 from downloader.adapters.disk import Disk
@@ -18,6 +17,7 @@ from downloader.adapters.facts import StoredFacts
 from downloader.adapters.fetch import CandidateFetcher
 from downloader.adapters.fetch_file import FileFetcher
 from downloader.adapters.fetch_http import HttpFetcher
+from downloader.adapters.leftovers import Leftovers
 from downloader.adapters.library import LibraryFolder
 from downloader.adapters.rejects import RejectDatabase
 from downloader.adapters.resolver import SourceResolver
@@ -34,19 +34,36 @@ from sources.registry import load_sources
 DATABASE = "downloader.db"
 
 
+def needs(settings: DownloaderSettings) -> Needs:
+    """It alone writes the library, which no other stack may; songs move from the spool into it in one step."""
+    library, state, media = library_place(settings), state_place(settings), media_place(settings)
+    spool = setting_place(settings, "spool_dir", settings.spool, default=library, below=".spool")
+    return Needs(
+        writes=(library, spool) if settings.database_url else (library, spool, state),
+        reads=() if media is None else (media,),
+        databases=() if settings.database_url else ((state, settings.state / DATABASE),),
+        one_file_system=((spool, library),),
+        claims=library,
+        reserves=((library, int(settings.min_free_space)),),
+    )
+
+
 async def build(runtime: Runtime) -> None:
     """Put the downloader together on ``runtime``. Raises ConfigurationError with what to mend."""
     settings = cast(DownloaderSettings, runtime.settings)
     layout = parse_layout(settings.download_layout)
-    if settings.umask is not None:
-        os.umask(int(settings.umask, 8))
-    _make_folders(settings.library, settings.spool)
+    for folder in (settings.library, settings.spool):
+        folder.mkdir(parents=True, exist_ok=True)
     disk = Disk(path=settings.library, reserve=int(settings.min_free_space))
     spool = SpoolFolder(settings.spool)
-    rejects = RejectDatabase(settings.state / DATABASE)
+    location = location_of(settings, service=settings.SERVICE, file=settings.state / DATABASE)
+    rejects = await opened(lambda: RejectDatabase(location))
+    if rejects.database.is_server:
+        runtime.add_task("database", lambda: rejects.database.watch(runtime.stop))
+        runtime.add_check("database", lambda: rejects.database.problem)
     sources = load_sources(settings)
     # One thread per item in hand, and one for what is left over from those before.
-    threads = ThreadPoolExecutor(settings.download_concurrency + 1, thread_name_prefix="download")
+    threads = ContextThreads(settings.download_concurrency + 1, thread_name_prefix="download")
     policy = AddressPolicy.from_setting(
         allow_private_addresses=settings.allow_private_addresses,
         allow_private_hosts=split_list(settings.allow_private_hosts),
@@ -56,6 +73,7 @@ async def build(runtime: Runtime) -> None:
         connect_timeout=settings.connect_timeout_seconds,
         stall_timeout=min(settings.stall_timeout_seconds, settings.stall_seconds),
         max_redirects=settings.max_redirects,
+        breakers=runtime.make_breakers(patience=settings.server_patience_seconds),
     )
     limit = int(settings.max_file_size)
     store = StoreSong(
@@ -80,38 +98,28 @@ async def build(runtime: Runtime) -> None:
         import_mode=settings.import_mode,
         job_runs=lambda job_id: runtime.jobs.state.job(job_id) is not None,
     )
-    runtime.add_work(
-        WorkLoop(
-            bus=runtime.bus,
-            jobs=runtime.jobs,
-            handlers={Stage.DOWNLOAD: handler},
-            settings=settings,
-            concurrency=settings.download_concurrency,
-        )
+    loop = WorkLoop(
+        bus=runtime.bus,
+        jobs=runtime.jobs,
+        handlers={Stage.DOWNLOAD: handler},
+        settings=settings,
+        concurrency=settings.download_concurrency,
     )
+
+    def resize(concurrency: int) -> None:
+        # Threads first: an item without one waits, and seems to stall.
+        threads.hold(max(concurrency, loop.concurrency) + 1)
+        loop.resize(concurrency)
+
+    leftovers = Leftovers(bus=runtime.bus, spool=spool, every=settings.lease_seconds)
+    runtime.add_task("leftovers", lambda: leftovers.run(runtime.stop))
+    runtime.add_work(loop)
+    runtime.on_setting("DOWNLOAD_CONCURRENCY", resize)
     runtime.add_check("disk", disk.problem)
+    runtime.numbers.folder("library", settings.library, reserve=int(settings.min_free_space))
+    runtime.numbers.folder("state", settings.state)
     runtime.add_detail("sources", lambda: sorted(sources.ready))
     runtime.on_stop(rejects.close)
     runtime.on_stop(spool.close)
     runtime.on_stop(handler.tidy)
     threads.submit(spool.clean)
-
-
-def _make_folders(library: Path, spool: Path) -> None:
-    """Make both, and see that a file can move from one to the other at once."""
-    try:
-        library.mkdir(parents=True, exist_ok=True)
-        spool.mkdir(parents=True, exist_ok=True)
-        probe = spool / f"probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigurationError(
-            f"LIBRARY_DIR or SPOOL_DIR cannot be written ({error.strerror}). Give the user that runs us (in "
-            "containers PUID, PGID) the right to, or choose another folder."
-        ) from None
-    if library.stat().st_dev != spool.stat().st_dev:
-        raise ConfigurationError(
-            "SPOOL_DIR and LIBRARY_DIR lie on different file systems. Leave SPOOL_DIR empty, or choose a folder on "
-            "the library's: songs move from one to the other in one step."
-        )

@@ -55,6 +55,7 @@ class DownloadSong:
             self.tidy()
             if not held:
                 held.append(self._store.lock(item.song_id, watch))
+                held[0].held_for(item.status_subject)
                 if held[0].waited:
                     return None
             return self._store.store(request, watch)
@@ -75,7 +76,7 @@ class DownloadSong:
                 outcome = await self._publish(request, result, before, context)
         except asyncio.CancelledError:
             # The thread notices that it must stop; the song stays locked until it has.
-            thread.add_done_callback(lambda _: self._leave(item, held))
+            thread.add_done_callback(lambda done: self._stopped(done, item, held))
             raise
         except BaseException:
             self._leave(item, held)
@@ -140,6 +141,13 @@ class DownloadSong:
             get_logger().warning("spool not tidied", song=ready.fact.song_id, error=type(error).__name__)
         finally:
             _release(held)
+
+    def _stopped(self, done: asyncio.Future[Already | Ready | None], item: SongDownload, held: list[SongLock]) -> None:
+        """The thread of an item that was told to stop has ended; how, nobody waits for any more."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, MusicCloudError):
+            get_logger().error("a stopped item ended by a bug", song=item.song_id, exc_info=error)
+        self._leave(item, held)
 
     def _leave(self, item: SongDownload, held: list[SongLock]) -> None:
         """Let go of a song that is not stored."""

@@ -114,6 +114,8 @@ class SongLock(Protocol):
 
     waited: bool
 
+    def held_for(self, item: str) -> None: ...
+
     def release(self) -> None: ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ByteSize, Field
 
@@ -17,6 +17,8 @@ _MIB = 1024**2
 
 class DownloaderSettings(Settings):
     """Settings of the downloader."""
+
+    SERVICE: ClassVar[str] = "downloader"
 
     import_mode: ImportMode = Field(
         default=ImportMode.REFLINK,
@@ -43,10 +45,10 @@ class DownloaderSettings(Settings):
     stall_timeout_seconds: float = Field(
         default=30.0, gt=0, description="without progress on a connection; a transfer as a whole has no limit"
     )
-    max_redirects: int = Field(default=5, ge=0, le=20, description="redirects that are followed")
-    umask: str | None = Field(
-        default=None, pattern=r"^[0-7]{3,4}$", description="permissions taken from new files, octal, such as 022"
+    server_patience_seconds: float = Field(
+        default=3600.0, ge=60, description="songs wait so long for a server that does not answer, then they fail"
     )
+    max_redirects: int = Field(default=5, ge=0, le=20, description="redirects that are followed")
 
     @property
     def spool(self) -> Path:

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from common.runtime import run_service
-from exporter.bootstrap import build
+from exporter.bootstrap import build, needs
 from exporter.settings import ExporterSettings
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     )
     if parser.parse_args().command == "rebuild":
         os.environ["EXPORTER_REBUILD"] = "true"
-    run_service("exporter", ExporterSettings, build)
+    run_service("exporter", ExporterSettings, build, needs)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
+from common.audit import Needs, Port, snapshots_place, state_place
 from common.bus import FactWriter, Replay
-from common.contracts.streams import CATALOG
+from common.contracts.readers import EXPORTER
+from common.metrics import Sample
+from common.metrics_names import (
+    FACTS_KEPT_OUT,
+    SNAPSHOT_PENDING,
+    SNAPSHOT_ROWS,
+    SNAPSHOT_SEQUENCE,
+    SNAPSHOT_SIZE,
+    SNAPSHOT_TIME,
+)
 from common.runtime import Runtime
 from common.telemetry import get_logger
-from exporter.adapters.database import DatabaseLock, close_catalog, move_aside, open_catalog
+from exporter.adapters.database import DatabaseLock, close_catalog, move_aside, newer_catalog, open_catalog
 from exporter.adapters.snapshots import SnapshotFolder
 from exporter.handlers.project import Projector
 from exporter.handlers.publish import Publisher
 from exporter.routes import snapshot_app
+from exporter.service.manifest import Manifest
 from exporter.service.projection import Projection
 from exporter.service.settle import Settling
 from exporter.settings import ExporterSettings
 
-CONSUMER = "exporter"
+
+def needs(settings: ExporterSettings) -> Needs:
+    """The catalog and the snapshots are its own; nobody else writes there."""
+    state = state_place(settings)
+    return Needs(
+        writes=(state, snapshots_place(settings)),
+        databases=((state, settings.database),),
+        owned=(("exporter", settings.database),),
+        ports=(Port(setting="EXPORTER_PORT", host=settings.exporter_host, number=settings.exporter_port),),
+        # A rebuild puts it aside, whatever made it.
+        more=() if settings.exporter_rebuild else (lambda: newer_catalog(settings.database),),
+    )
 
 
 async def build(runtime: Runtime) -> None:
@@ -41,7 +65,7 @@ async def build(runtime: Runtime) -> None:
     projection = await loop.run_in_executor(thread, lambda: Projection(connection, library_root=str(settings.library)))
     projector = Projector(
         bus=runtime.bus,
-        replay=Replay(runtime.bus, stream=CATALOG, consumer=CONSUMER),
+        replay=Replay.of(runtime.bus, EXPORTER),
         projection=projection,
         thread=thread,
         stop=runtime.stop,
@@ -70,3 +94,29 @@ async def build(runtime: Runtime) -> None:
     runtime.add_detail("changes_pending", lambda: publisher.pending)
     runtime.add_detail("problems", lambda: projector.problems)
     runtime.serve_http(snapshot_app(folder), host=settings.exporter_host, port=settings.exporter_port)
+    runtime.numbers.projection("catalog", lambda: projector.lag)
+    runtime.numbers.folder("state", settings.state)
+    runtime.numbers.folder("snapshots", settings.snapshots)
+    _tell_snapshot(runtime, projector, publisher)
+
+
+def _tell_snapshot(runtime: Runtime, projector: Projector, publisher: Publisher) -> None:
+    """The numbers of the newest snapshot; absent before there is one."""
+    metrics = runtime.metrics
+
+    def rows() -> Iterator[Sample]:
+        snapshot = publisher.snapshot or {}
+        for kind in ("playlists", "tracks", "files"):
+            if (count := snapshot.get(f"{kind[:-1]}_count")) is not None:
+                yield (kind,), float(count)
+
+    metrics.value(SNAPSHOT_TIME, lambda: _made_at(publisher.snapshot))
+    metrics.value(SNAPSHOT_SIZE, lambda: float(publisher.snapshot["file"]["size"]) if publisher.snapshot else None)
+    metrics.value(SNAPSHOT_SEQUENCE, lambda: float(publisher.sequence))
+    metrics.value(SNAPSHOT_PENDING, lambda: float(publisher.pending))
+    metrics.told(SNAPSHOT_ROWS, rows)
+    metrics.value(FACTS_KEPT_OUT, lambda: float(projector.problems))
+
+
+def _made_at(snapshot: Manifest | None) -> float | None:
+    return datetime.fromisoformat(snapshot["generated_at"]).timestamp() if snapshot else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -12,6 +13,8 @@ from common.settings import Settings
 
 class ExporterSettings(Settings):
     """Settings of the exporter."""
+
+    SERVICE: ClassVar[str] = "exporter"
 
     catalog_name: Token = Field(default="main", description="the catalog's name in its announcements")
     export_settle_seconds: float = Field(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from common.runtime import run_service
-from origin.bootstrap import build
+from origin.bootstrap import build, needs
 from origin.settings import OriginSettings
 
 
 def main() -> None:
     """Run until a signal."""
-    run_service("origin", OriginSettings, build)
+    run_service("origin", OriginSettings, build, needs)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from prometheus_client import Counter
-
 from common.errors import DependencyDown
 from common.storage.port import FileMissing
 from common.tokens import OriginClaims, TokenError, read_origin_token
@@ -35,9 +33,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_ANSWERS = Counter("music_cloud_origin_answers_total", "Answers by status", ["status"])
-_BYTES = Counter("music_cloud_origin_bytes_total", "Bytes of files sent")
-
 
 class StreamApp:
     """Serves files to whoever has a token. Knows no paths: it hands locators to ``files``, and logs neither."""
@@ -49,13 +44,17 @@ class StreamApp:
         files: Files,
         stall_seconds: float = 300.0,
         clock: Callable[[], float] = time.time,
+        on_sent: Callable[[float], None] = lambda _: None,
+        on_refused: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``on_sent`` is told of bytes when a stream ends, ``on_refused`` of the code of a refused token."""
         self._secrets = tuple(secrets)
         self._files = files
         self._stall = stall_seconds
         self._clock = clock
         self._read_token = functools.lru_cache(_KNOWN_TOKENS)(functools.partial(read_origin_token, self._secrets))
-        self._count = {status: _ANSWERS.labels(str(status)) for status in (200, 206, 304, 416)}
+        self._on_sent = on_sent
+        self._on_refused = on_refused
         self.streams = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -70,7 +69,6 @@ class StreamApp:
             return
         try:
             reply = answer(scope["method"], dict(scope["headers"]), file.facts, claims.locator)
-            self._count[reply.status].inc()
             await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
             if scope["method"] == "HEAD" or reply.length == 0:
                 await send({"type": "http.response.body"})
@@ -91,6 +89,7 @@ class StreamApp:
             claims = self._read_token(path[len(PREFIX) :])
             claims.check_time(self._clock())
         except TokenError as error:
+            self._on_refused(error.code)
             raise bad_token(error.code, error.message) from None
         return claims
 
@@ -128,7 +127,7 @@ class StreamApp:
             return  # nobody listens
         finally:
             self.streams -= 1
-            _BYTES.inc(reply.length - left)
+            self._on_sent(reply.length - left)
             if gone is not None:
                 gone.cancel()
 
@@ -139,7 +138,6 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _refuse(error: HttpError, send: Send) -> None:
-    _ANSWERS.labels(str(error.status)).inc()
     body = json.dumps({"code": error.code, "message": error.message}).encode()
     headers: Headers = [
         (b"content-type", b"application/json"),

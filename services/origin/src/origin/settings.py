@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, SecretStr
 
 from common.settings import Settings, split_list
@@ -10,6 +12,8 @@ from common.tokens import check_secret
 
 class OriginSettings(Settings):
     """Settings of the origin."""
+
+    SERVICE: ClassVar[str] = "origin"
 
     origin_host: str = Field(default="127.0.0.1", description="where the origin listens")
     origin_port: int = Field(default=8422, ge=0, le=65535, description="its port; 0 takes a free one")

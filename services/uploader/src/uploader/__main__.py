@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from common.runtime import run_service
-from uploader.bootstrap import build
+from uploader.bootstrap import build, needs
 from uploader.settings import UploaderSettings
 
 
 def main() -> None:
     """Run until a signal."""
-    run_service("uploader", UploaderSettings, build)
+    run_service("uploader", UploaderSettings, build, needs)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class UploadHandler:
         stored = copies.current(planned, await self._last(planned))
         if stored is None:
             return skipped("file-removed", "The file was removed from the library before it was copied.")
+        stored = await self._copier.digested(stored, canceled=context.canceled.is_set)
         result = await self._copier.copy(
             stored,
             progress=lambda done: context.progress(done, stored.size),

@@ -10,6 +10,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from cli.settings import CliSettings
+from common.bus.credentials import credentials
 from common.contracts.streams import CATALOG
 from common.errors import BusUnavailable
 
@@ -50,11 +51,10 @@ def catalog_end(settings: CliSettings, *, url: str) -> int:
 
 
 async def _catalog_end(settings: CliSettings, url: str) -> int:
-    password = settings.nats_password.get_secret_value() if settings.nats_password else None
     client = Client()
     try:
         async with asyncio.timeout(_PATIENCE):
-            await client.connect(url, user=settings.nats_user, password=password, name="music-cloud run")
+            await client.connect(url, **credentials(settings), name="music-cloud run")
             info = await client.jetstream().stream_info(CATALOG)
             return int(info.state.last_seq)
     except (TimeoutError, OSError, nats.errors.Error) as error:

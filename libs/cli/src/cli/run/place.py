@@ -11,13 +11,13 @@ from pathlib import Path
 from cli import nats_config
 from cli.access import RUN_FILE, read_run_file
 from cli.demo.library import ensure_demo
-from cli.files import Locked, take_lock, write_private
+from cli.files import Locked, make_secrets, take_lock, write_private
 from cli.ports import pick
 from cli.run.plan import DEMO, Music, Ports, choose_music, demo_feed
 from cli.settings import CliSettings
 from common.contracts.names import ImportMode
 from common.errors import ConfigurationError
-from common.settings import ensure_secrets, load, split_list
+from common.settings import load, split_list
 
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
 _DEMO_PORT_FILE = "feed-port.json"
@@ -51,7 +51,10 @@ class Place:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://127.0.0.1:{self.ports.nats}"
+        # The host that was named: with TLS the certificate is for that one.
+        host, _ = nats_config.listen_address(self.settings.nats_url)
+        scheme = "tls" if self.settings.nats_tls_cert else "nats"
+        return f"{scheme}://{host if host in _LOOPBACK - {'::1'} else '127.0.0.1'}:{self.ports.nats}"
 
     @property
     def credential(self) -> str:
@@ -123,7 +126,7 @@ def prepare() -> Place:
         raise ConfigurationError(
             f"ROOT_DIR ({root}) cannot be written: {error.strerror}. Mend that, or name another folder."
         ) from None
-    made = frozenset(ensure_secrets(root))
+    made = frozenset(make_secrets(root))
     settings = load(CliSettings)
     ports, notices = _choose_ports(settings, demo=music.demo, root=root)
     if music.demo:

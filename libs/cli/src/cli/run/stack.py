@@ -33,6 +33,8 @@ CONFIGURATION_STATUS = 2
 RESTARTS = 3
 RESTART_WINDOW = 60.0
 MAX_LOG_BYTES = 10_000_000
+KEPT_LOGS = 4
+"""Older parts of each log that are kept, the newest as .1."""
 
 
 class ChildDied(MusicCloudError):
@@ -74,8 +76,7 @@ class Stack:
         """Start one process; its output goes to a log file of its own."""
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
-        if log.is_file() and log.stat().st_size > MAX_LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        _rotate(log)
         command = self._commands[name]
         with self._guard:
             if self._ended.is_set():
@@ -89,6 +90,8 @@ class Stack:
         Raises :class:`ChildDied` for a process that ended by its settings, or too often.
         """
         said: list[str] = []
+        for child in list(self._children.values()):
+            _rotate(child.log)
         for child in self._ended_children():
             status = child.process.returncode
             now = time.monotonic()
@@ -178,6 +181,26 @@ def last_lines(path: Path, count: int) -> list[str]:
     except OSError:
         return []
     return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def _rotate(log: Path) -> None:
+    """Begin a log anew when it has grown large: copied and emptied, because its process goes on writing into it.
+
+    Lines written in the milliseconds between may be lost. On a full disk it stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size <= MAX_LOG_BYTES:
+            return
+        parts = [log, *(log.with_suffix(f".log.{number}") for number in range(1, KEPT_LOGS + 1))]
+        for older, newer in reversed(list(zip(parts[2:], parts[1:], strict=False))):
+            if newer.exists():
+                newer.replace(older)
+        try:
+            shutil.copyfile(log, parts[1])
+        except OSError:
+            parts[1].unlink(missing_ok=True)
+            raise
+        os.truncate(log, 0)
 
 
 def _read_procfile(path: Path) -> dict[str, str]:

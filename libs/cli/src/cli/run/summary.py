@@ -21,7 +21,7 @@ from cli.run.catalog import CatalogState
 from cli.run.place import Place
 from cli.run.view import size
 from common.contracts.names import ItemState, JobState, Stage
-from common.settings import SECRETS_FILE
+from common.secret_files import secrets_path
 
 SNAPSHOT_FILE = "catalog_read.db"
 _FAILURES_SHOWN = 20
@@ -195,10 +195,13 @@ def print_summary(console: Console, place: Place, summary: Summary) -> None:
 
 
 def _credential(place: Place) -> str:
-    secrets = place.root / SECRETS_FILE
     if "CONSOLE_TOKEN" in place.secrets_made:
         return f"credential, shown this once: [bold]{escape(place.credential)}[/]"
-    return f"the credential is CONSOLE_TOKEN in {escape(str(secrets))}; for a new one, remove that line and start again"
+    mine, other = (escape(str(secrets_path(place.root, account))) for account in ("operator", "console"))
+    return (
+        f"the credential is CONSOLE_TOKEN in {mine}; for a new one, remove that line there and in {other} "
+        "and start again"
+    )
 
 
 def _stream(client: ConsoleClient, library: Library) -> tuple[str | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from nats.errors import ConnectionClosedError, MaxPayloadError, NoRespondersErro
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
+from common.bus.credentials import NotEncrypted, credentials
 from common.bus.errors import StreamMissing, from_answer
 from common.contracts.envelope import Envelope, Message, decode, encode, wrap
 from common.errors import BusUnavailable, ConfigurationError, PermanentError
@@ -66,6 +68,7 @@ class Bus:
         hooks: list[Hook] = []
         closed = asyncio.Event()
         refused: list[str] = []
+        mistrusted: list[str] = []
         said: set[str] = set()
         nc = Client()
 
@@ -77,6 +80,8 @@ class Bus:
             said.add(words)
             if "authorization" in words.lower():
                 refused.append(words)
+            if isinstance(error, ssl.SSLError | ssl.CertificateError | NotEncrypted):
+                mistrusted.append(getattr(error, "verify_message", "") or words)
             log.warning("bus error", error=words)
 
         async def on_disconnect() -> None:
@@ -95,13 +100,13 @@ class Bus:
         async def on_closed() -> None:
             closed.set()
 
+        account = credentials(settings)
         try:
             await asyncio.wait_for(
                 nc.connect(
                     [url.strip() for url in settings.nats_url.split(",")],
                     name=f"{service}.{instance}",
-                    user=settings.nats_user,
-                    password=settings.nats_password.get_secret_value() if settings.nats_password else None,
+                    **account,
                     inbox_prefix=f"_INBOX_{service}",
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -121,9 +126,16 @@ class Bus:
             await nc.close()
             if refused or "authorization" in str(error).lower():
                 raise ConfigurationError(
-                    "The bus refused our password. NATS_USER and NATS_PASSWORD must be those of the server's "
-                    "configuration; `music-cloud init` writes both.",
+                    f"The bus refused the account {settings.bus_user or '(none)'}. Its password and the server's "
+                    "configuration are both made by `music-cloud init`; where NATS_USER or NATS_PASSWORD is set, it "
+                    "must be the server's.",
                     code="bus-refused",
+                ) from None
+            if mistrusted:
+                raise ConfigurationError(
+                    f"The connection to the bus cannot be trusted ({mistrusted[-1]}). NATS_URL must name the host that "
+                    "the certificate is for, and NATS_CA the authority that signed it.",
+                    code="bus-not-trusted",
                 ) from None
             raise BusUnavailable(
                 f"No NATS server answers at {_without_userinfo(settings.nats_url)}. Start it, or set NATS_URL."
@@ -155,10 +167,14 @@ class Bus:
         StreamFull, StreamMissing, BusUnavailable, or PermanentError when the message is too large.
         """
         envelope = wrap(message, id=msg_id, producer=self.producer, job_id=job_id, trace=trace)
+        return await self.publish_raw(subject, encode(envelope), msg_id=msg_id, expect_last=expect_last)
+
+    async def publish_raw(self, subject: str, payload: bytes, *, msg_id: str, expect_last: int | None = None) -> int:
+        """Publish bytes that are a message already; as :meth:`publish` otherwise."""
         headers = {"Nats-Msg-Id": msg_id}
         if expect_last is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expect_last)
-        answer = await self._ask(subject, encode(envelope), headers)
+        answer = await self._ask(subject, payload, headers)
         content = json.loads(answer.data)
         if "error" in content:
             raise from_answer(subject, content["error"])
@@ -225,6 +241,18 @@ class Bus:
             except (nats.errors.Error, TimeoutError, OSError):
                 get_logger().warning("bus closed before everything was flushed")
         await self.nc.close()
+
+
+def payload(message: Msg) -> bytes:
+    """What was published, or nothing where the bus itself wrote the message.
+
+    Whoever may read single messages can lead the answer to a subject of a stream, also where he may not
+    publish. The server marks such answers; without content they are set aside like anything that is not ours.
+    """
+    if message.headers and "Nats-Stream" in message.headers:
+        get_logger().warning("an answer of the bus that was led into a stream", subject=message.subject)
+        return b""
+    return message.data
 
 
 def parse_time(text: str) -> datetime:

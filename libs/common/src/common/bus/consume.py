@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
 
-from common.bus.connection import Bus, Stored
+from common.bus.connection import Bus, Stored, payload
+from common.bus.errors import ConsoleNeeded
+from common.bus.readers import MAX_IN_FLIGHT, AskedConsumer, Consumer
+from common.contracts.readers import Reader
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
 
@@ -29,32 +31,23 @@ Handle = Callable[[Stored], Awaitable[None]]
 async def consume(
     bus: Bus,
     *,
-    stream: str,
-    durable: str,
-    filter: str,
+    reader: Reader,
     handle: Handle,
     stop: asyncio.Event,
-    max_in_flight: int = 200,
-    ack_wait: float = 60.0,
+    made_by: Consumer | None = None,
 ) -> None:
-    """Give every message of ``filter`` to ``handle`` until ``stop``, and ack it when that returned.
+    """Give every message of ``reader`` to ``handle`` until ``stop``, and ack it when that returned.
 
     At least once: after an error or a crash the message comes again. Copies of a service share the
-    consumer by its name. ``pending`` of the consumer tells how far behind it is. Raises BusUnavailable
-    when the connection is closed for good.
+    consumer by its name. ``made_by``: how the consumer comes to be; by default the console is asked.
+    Raises BusUnavailable when the connection is closed for good.
     """
-    config = ConsumerConfig(
-        durable_name=durable,
-        filter_subject=filter,
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=ack_wait,
-        max_deliver=-1,
-        max_ack_pending=max_in_flight,
-    )
+    made_by = made_by or AskedConsumer(bus, reader)
+    stream, durable = reader.stream, reader.name
     inbox = bus.nc.new_inbox()
     subscription = await bus.nc.subscribe(inbox)
     running: set[asyncio.Task[None]] = set()
-    request = json.dumps({"batch": max_in_flight // 2, "expires": int(_WAIT * 1e9)}).encode()
+    request = json.dumps({"batch": MAX_IN_FLIGHT // 2, "expires": int(_WAIT * 1e9)}).encode()
     known = False
     try:
         while not stop.is_set():
@@ -64,10 +57,10 @@ async def consume(
                 continue
             try:
                 if not known:
-                    await bus.js.add_consumer(stream, config)
+                    await made_by.there()
                     known = True
                 await bus.nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", request, reply=inbox)
-                for _ in range(max_in_flight // 2):
+                for _ in range(MAX_IN_FLIGHT // 2):
                     message = await subscription.next_msg(timeout=_WAIT * 2)
                     if message.headers and "Status" in message.headers:
                         known = message.headers.get("Status") in ("404", "408")
@@ -83,11 +76,11 @@ async def consume(
                 if stop.is_set():
                     return
                 raise BusUnavailable("the connection to the bus was closed") from None
-            except nats.errors.Error as error:
+            except (nats.errors.Error, ConsoleNeeded) as error:
                 # The stream is not there yet, JetStream is coming up, a leader is being elected.
                 get_logger().warning("a consumer waits for its stream", consumer=durable, reason=str(error))
                 await asyncio.sleep(_ERROR_PAUSE)
-            while len(running) >= max_in_flight:
+            while len(running) >= MAX_IN_FLIGHT:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finally:
         if running:
@@ -103,7 +96,7 @@ async def _one(bus: Bus, message: Msg, handle: Handle) -> None:
     sequence = int(tokens[5 if len(tokens) < 12 else 7])
     answer = b"+ACK"
     try:
-        await handle(Stored(subject=message.subject, sequence=sequence, data=message.data))
+        await handle(Stored(subject=message.subject, sequence=sequence, data=payload(message)))
     except Exception as error:  # whatever it was, the message comes again
         get_logger().error("message handled later", subject=message.subject, error=str(error) or repr(error))
         answer = b"-NAK " + json.dumps({"delay": int(_RETRY_DELAY * 1e9)}).encode()

@@ -34,6 +34,12 @@ class StreamMissing(BusUnavailable):
     code = "stream-missing"
 
 
+class ConsoleNeeded(BusUnavailable):
+    """A reader waits for the console, which alone may make its consumer."""
+
+    code = "console-needed"
+
+
 class StreamReplaced(MusicCloudError):
     """The stream is not the one that was being read: it was made anew, or has lost its end."""
 

@@ -69,6 +69,19 @@ class FactWriter:
                 continue
         raise TransientError(f"{fact.TYPE} is being written by somebody else; it is tried again", code="fact-contended")
 
+    async def add(self, fact: Fact, *, cause: str) -> bool:
+        """Publish ``fact`` if its key has none, not even a withdrawn one; return whether it was published."""
+        try:
+            await self._bus.publish(
+                fact.subject,
+                fact.model_copy(update={"revision": 1}),
+                msg_id=message_id(fact.subject, cause),
+                expect_last=0,
+            )
+        except WrongLastSequence:
+            return False
+        return True
+
     async def publish_many(
         self,
         facts: Iterable[Fact],

@@ -1,8 +1,8 @@
 """Reading a stream from a sequence on, in order and without a gap: what projections are fed by.
 
 A pull consumer without acks keeps no state that could disagree with the reader's own: the reader
-says where it stands, and anything doubtful (a gap, a restart of the server) makes the consumer
-anew at that place.
+says where it stands, and after anything doubtful (a gap, a restart of the server) the consumer is
+taken up again, or made anew, at that place.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +18,11 @@ from datetime import datetime
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import NotFoundError
 
-from common.bus.connection import Bus, Stored
-from common.bus.errors import StreamReplaced
+from common.bus.connection import Bus, Stored, payload
+from common.bus.errors import ConsoleNeeded, StreamReplaced
+from common.bus.readers import AskedConsumer, Consumer, OwnConsumer, Place
+from common.contracts.readers import Reader
 from common.contracts.streams import CATALOG
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
@@ -44,14 +45,35 @@ class StreamState:
 class Replay:
     """An ordered reader of one stream. ``consumer`` is its fixed name: one reader at a time."""
 
-    def __init__(self, bus: Bus, *, stream: str = CATALOG, consumer: str, filter: str | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        stream: str = CATALOG,
+        consumer: str,
+        filter: str | None = None,
+        made_by: Consumer | None = None,
+    ) -> None:
+        """``made_by``: how the consumer comes to be; by default it is made here, which needs the right to."""
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
-        self._filter = filter
+        reader = Reader(service="", name=consumer, stream=stream, filter=filter)
+        self._made_by: Consumer = made_by or OwnConsumer(bus, reader)
         self._created: datetime | None = None
         self.pending = 0
         """Messages that the stream holds beyond the last one read."""
+
+    @classmethod
+    def of(cls, bus: Bus, reader: Reader) -> Replay:
+        """The reader of a service that may not make consumers: the console does it."""
+        return cls(
+            bus,
+            stream=reader.stream,
+            consumer=reader.name,
+            filter=reader.filter,
+            made_by=AskedConsumer(bus, reader),
+        )
 
     async def stream_state(self) -> StreamState:
         """Ask the server where the stream stands."""
@@ -73,8 +95,7 @@ class Replay:
         asked for, the last one counts as handled. Raises BusUnavailable when the connection is closed,
         StreamReplaced when the stream is not (any more) the one that was asked of, or ends before ``after``.
         """
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        arrived = _Arrived()
         fresh = asyncio.Event()
 
         async def doubt() -> None:
@@ -86,26 +107,26 @@ class Replay:
             while True:
                 if not fresh.is_set():
                     fresh.set()
-                    await self._make_consumer(after)
-                    while subscription.pending_msgs:
-                        await subscription.next_msg(timeout=0.1)
-                    expected = 1
-                batch, complete, expected = await self._pull(subscription, inbox, max_messages, max_wait, expected)
-                if batch:
-                    after = batch[-1].sequence
+                    await arrived.close()
+                    expected = (await self._take_up(after)).next
+                    arrived = _Arrived()
+                    await arrived.open(self._bus)
+                batch, complete, expected = await self._pull(arrived, max_messages, max_wait, expected)
+                read = [message for message in batch if message.sequence > after]
+                if read:
+                    after = read[-1].sequence
                 if not complete:
                     fresh.clear()
                     if not batch:
                         await asyncio.sleep(_RETRY)
-                yield batch
+                # What was read before tells nothing: it must not look as if nothing had come.
+                if read or not batch:
+                    yield read
         finally:
             forget()
-            try:
-                await subscription.unsubscribe()
-            except (nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
-                get_logger().debug("replay ended after its connection", consumer=self._consumer)
+            await arrived.close()
 
-    async def _make_consumer(self, after: int) -> None:
+    async def _take_up(self, after: int) -> Place:
         said = ""
         while True:
             if self._bus.nc.is_reconnecting:
@@ -114,28 +135,17 @@ class Replay:
                 continue
             try:
                 await self._look(after)
-                with contextlib.suppress(NotFoundError):
-                    await self._bus.js.delete_consumer(self._stream, self._consumer)
-                info = await self._bus.js.add_consumer(
-                    self._stream,
-                    ConsumerConfig(
-                        durable_name=self._consumer,
-                        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                        opt_start_seq=after + 1,
-                        ack_policy=AckPolicy.NONE,
-                        filter_subject=self._filter,
-                    ),
-                )
+                place = await self._made_by.after(after)
             except nats.errors.ConnectionClosedError:
                 raise BusUnavailable("the connection to the bus was closed") from None
-            except (nats.errors.Error, TimeoutError) as error:
+            except (nats.errors.Error, TimeoutError, ConsoleNeeded) as error:
                 # The stream is not there yet, JetStream is coming up, a leader is being elected.
                 if said != (said := str(error)):
                     get_logger().warning("replay waits for its stream", consumer=self._consumer, reason=said)
                 await asyncio.sleep(_RETRY)
                 continue
-            self.pending = info.num_pending or 0
-            return
+            self.pending = place.pending
+            return place
 
     async def _look(self, after: int) -> None:
         info = await self._bus.js.stream_info(self._stream)
@@ -149,7 +159,7 @@ class Replay:
         self._created = info.created
 
     async def _pull(
-        self, subscription: Subscription, inbox: str, wanted: int, max_wait: float, expected: int
+        self, arrived: _Arrived, wanted: int, max_wait: float, expected: int
     ) -> tuple[list[Stored], bool, int]:
         """One pull: (messages, whether the next pull may follow, the next consumer sequence)."""
         # Idle, ask for one and wait: a pull for more would stay open, and count, until it expires.
@@ -160,9 +170,9 @@ class Replay:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         batch: list[Stored] = []
         try:
-            await self._bus.nc.publish(subject, json.dumps(request).encode(), reply=inbox)
+            await self._bus.nc.publish(subject, json.dumps(request).encode(), reply=arrived.inbox)
             while len(batch) < wanted:
-                message = await subscription.next_msg(timeout=max_wait + _ANSWER_PATIENCE)
+                message = arrived.pop() or await arrived.next(max_wait + _ANSWER_PATIENCE)
                 if _is_status(message):
                     self.pending = 0
                     return batch, _harmless(message), expected
@@ -171,7 +181,7 @@ class Replay:
                     get_logger().warning("replay found a gap", consumer=self._consumer, expected=expected)
                     return batch, False, expected
                 expected += 1
-                batch.append(Stored(subject=message.subject, sequence=stream_sequence, data=message.data))
+                batch.append(Stored(subject=message.subject, sequence=stream_sequence, data=payload(message)))
         except (nats.errors.TimeoutError, TimeoutError):
             return batch, False, expected
         except nats.errors.ConnectionClosedError:
@@ -193,3 +203,47 @@ def _place(reply: str) -> tuple[int, int, int]:
     tokens = reply.split(".")
     at = 5 if len(tokens) < 12 else 7
     return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3])
+
+
+class _Arrived:
+    """The messages that one consumer sent, in order, until they are taken.
+
+    A callback costs a third of waiting for each message with ``next_msg``; an inbox of its own keeps
+    what was asked for before a doubt out of what is asked for after it.
+    """
+
+    def __init__(self) -> None:
+        self.inbox = ""
+        self._messages: deque[Msg] = deque()
+        self._some = asyncio.Event()
+        self._subscription: Subscription | None = None
+
+    async def open(self, bus: Bus) -> None:
+        """Begin to listen."""
+        self.inbox = bus.nc.new_inbox()
+        self._subscription = await bus.nc.subscribe(
+            self.inbox, cb=self._take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    async def close(self) -> None:
+        """Stop listening; what is on its way is lost."""
+        if self._subscription is not None:
+            subscription, self._subscription = self._subscription, None
+            # With the connection the subscription has ended.
+            with contextlib.suppress(nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
+                await subscription.unsubscribe()
+
+    def pop(self) -> Msg | None:
+        """The next one that is here, or None."""
+        return self._messages.popleft() if self._messages else None
+
+    async def next(self, timeout: float) -> Msg:
+        """The next one, waited for. Raises TimeoutError."""
+        while not self._messages:
+            self._some.clear()
+            await asyncio.wait_for(self._some.wait(), timeout)
+        return self._messages.popleft()
+
+    async def _take(self, message: Msg) -> None:
+        self._messages.append(message)
+        self._some.set()

@@ -6,14 +6,16 @@ import asyncio
 
 import nats.errors
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from common.bus.connection import Bus
 from common.contracts.jobs import JOBS_BUCKET
 from common.contracts.streams import STREAMS, StreamSpec
-from common.errors import BusUnavailable
+from common.errors import BusUnavailable, ConfigurationError
 
 JOBS_STREAM = f"KV_{JOBS_BUCKET}"
+_NO_CLUSTER = 10074
+"""The server's code for several replicas where there is one server."""
 
 _JOBS = StreamSpec(
     name=JOBS_STREAM,
@@ -25,17 +27,40 @@ _JOBS = StreamSpec(
 )
 
 
-async def ensure_streams(bus: Bus) -> None:
-    """Create the streams that are missing and bring the settings of the others up to date."""
+async def ensure_streams(bus: Bus, *, replicas: int | None = None) -> None:
+    """Create the streams that are missing and bring the settings of the others up to date.
+
+    ``replicas``: copies of each stream; its consumers have as many. None leaves a stream as many as it has.
+    Raises ConfigurationError when the server cannot keep so many.
+    """
     for spec in (*STREAMS, _JOBS):
-        config = _config(spec)
         try:
-            info = await bus.js.stream_info(spec.name)
-        except NotFoundError:
-            await bus.js.add_stream(config)
-            continue
-        if _differs(info.config, config):
-            await bus.js.update_stream(config)
+            await _ensure(bus, spec, replicas)
+        except APIError as error:
+            if error.err_code != _NO_CLUSTER:
+                raise
+            raise _no_cluster(replicas) from None
+
+
+async def _ensure(bus: Bus, spec: StreamSpec, replicas: int | None) -> None:
+    try:
+        info = await bus.js.stream_info(spec.name)
+    except NotFoundError:
+        await bus.js.add_stream(_config(spec, replicas or 1))
+        return
+    config = _config(spec, replicas or info.config.num_replicas or 1)
+    if _differs(info.config, config):
+        if info.cluster is None and config.num_replicas != 1:
+            raise _no_cluster(replicas)  # 2.9.10 would take it, and keep one copy
+        await bus.js.update_stream(config)
+
+
+def _no_cluster(replicas: int | None) -> ConfigurationError:
+    return ConfigurationError(
+        f"NATS_REPLICAS is {replicas}, but the nats-server of NATS_URL is no member of a cluster. Set "
+        "NATS_REPLICAS=1, or make a cluster of three servers (docs/cluster.md).",
+        code="no-cluster",
+    )
 
 
 async def wait_for_streams(bus: Bus, stop: asyncio.Event) -> bool:
@@ -59,7 +84,7 @@ async def wait_for_streams(bus: Bus, stop: asyncio.Event) -> bool:
     return False
 
 
-def _config(spec: StreamSpec) -> StreamConfig:
+def _config(spec: StreamSpec, replicas: int) -> StreamConfig:
     return StreamConfig(
         name=spec.name,
         subjects=list(spec.subjects),
@@ -78,6 +103,7 @@ def _config(spec: StreamSpec) -> StreamConfig:
         allow_rollup_hdrs=spec.name == JOBS_STREAM,
         deny_delete=spec.name == JOBS_STREAM,
         storage=StorageType.FILE,
+        num_replicas=replicas,
     )
 
 
@@ -91,6 +117,7 @@ _COMPARED = (
     "max_age",
     "duplicate_window",
     "allow_direct",
+    "num_replicas",
 )
 
 

@@ -136,7 +136,10 @@ class FileStored(Fact):
     variant: Token = MAIN_VARIANT
     asset_id: Id
     locator: str = Field(description="relative to the backend, / as separator")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    location_id: Id | None = Field(default=None, description="of this copy, where it was adopted; otherwise derived")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="of the content; 64 zeros: an adopted file that was not read yet"
+    )
     size: int = Field(ge=0, description="bytes")
     quality_label: str | None = None
     format: AudioFormat
@@ -190,6 +193,7 @@ class BackendDefined(Fact):
     TYPE: ClassVar[str] = "backend.defined"
 
     backend: Token
+    backend_id: Id | None = Field(default=None, description="where it was adopted; otherwise derived from the name")
     kind: BackendKind
     public_base_url: str | None = None
     read_only: bool = False

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .envelope import Message
 from .names import Id, ImportMode, JobState, JobType, Stage, Token
+from .status import ServerWait
 
 JOBS_BUCKET = "JOBS"
 JOBS_KEY = "active"
@@ -32,6 +33,7 @@ class ActiveJob(Message):
     sources: tuple[Token, ...]
     download_sources: tuple[Token, ...] = Field(default=(), description="only these give files; empty: all")
     playlist_scope: tuple[Id, ...] = Field(default=(), description="only these playlists; empty: all")
+    pool_scope: tuple[Id, ...] = Field(default=(), description="only these pools; empty: all")
     upload_backend: Token | None = None
     import_mode: ImportMode | None = None
     priority: int = Field(default=0, description="higher is served more often")
@@ -59,6 +61,7 @@ class JobsState(Message):
     revision: int = 0
     last_job_id: Id = 0
     jobs: tuple[ActiveJob, ...] = ()
+    waits: tuple[ServerWait, ...] = Field(default=(), description="servers that all workers leave alone for now")
 
     def job(self, job_id: int) -> ActiveJob | None:
         return next((job for job in self.jobs if job.job_id == job_id), None)

@@ -86,6 +86,8 @@ class Command(StrEnum):
     CANCEL = "cancel"
     RETRY_ITEM = "retry_item"
     FORCE_RETRY_ITEM = "force_retry_item"
+    RETRY_FAILED = "retry_failed"
+    SET_PRIORITY = "set_priority"
 
 
 class ImportMode(StrEnum):
@@ -104,5 +106,7 @@ class BackendKind(StrEnum):
 
 MAIN_VARIANT = "main"
 """The variant of a song's file unless several are kept side by side."""
+UNKNOWN_SHA256 = "0" * 64
+"""In place of the digest of a file that was adopted by its size; whoever reads the file next finds the real one."""
 LIBRARY_BACKEND = "library"
 """The file system backend that the downloader writes."""

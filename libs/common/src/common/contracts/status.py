@@ -101,6 +101,16 @@ class Hold(Message):
     until: datetime | None = None
 
 
+class ServerWait(Message):
+    """A server that is asked for nothing for a while: it said so, or it does not answer."""
+
+    server: str = Field(max_length=300, description="host:port")
+    reason: Reason
+    since: datetime = Field(description="of the first failure since it last answered")
+    until: datetime
+    given_up: bool = Field(default=False, description="away for so long that its items fail instead of waiting")
+
+
 class Heartbeat(Message):
     """A live process. Sent every two seconds and at every change, on core NATS; nothing keeps it."""
 
@@ -112,9 +122,11 @@ class Heartbeat(Message):
     ready: bool
     problems: tuple[Reason, ...] = ()
     jobs_revision: int = Field(default=0, description="the revision of the job state that it last saw")
+    settings_revision: int = Field(default=0, description="the version of the live settings that it runs")
     concurrency: int = 0
     items: tuple[CurrentItem, ...] = ()
     holds: tuple[Hold, ...] = ()
+    waits: tuple[ServerWait, ...] = Field(default=(), description="servers that this process asks for nothing now")
     bytes_total: int = Field(default=0, description="bytes moved since the start")
     detail: dict[str, Any] = Field(default_factory=dict)
 

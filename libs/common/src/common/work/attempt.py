@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,9 +18,17 @@ from common.contracts.names import ItemState, JobState, Stage
 from common.contracts.status import Reason
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
 from common.settings import Settings
-from common.telemetry import get_logger
+from common.telemetry import LogContext, get_logger
 from common.work.context import Handler, ItemContext
-from common.work.decide import MAX_DELAY, HoldLane, Park, Retry, after_error, after_interruption
+from common.work.decide import (
+    MAX_DELAY,
+    SET_ASIDE_AFTER,
+    HoldLane,
+    Park,
+    Retry,
+    after_error,
+    after_interruption,
+)
 from common.work.journal import Journal, Record
 from common.work.lease import Interrupted, Lease
 from common.work.outcome import Outcome
@@ -40,6 +49,9 @@ class Untried(Enum):
 
 UNTRIED = Untried.UNTRIED
 
+OnTry = Callable[[Stage, str, str, float], None]
+"""Told of a try that has ended: stage, source or backend, how it ended, seconds that it took."""
+
 
 class Attempt:
     """Handles one delivery. Order: effect, what follows from it, status, ack."""
@@ -58,7 +70,10 @@ class Attempt:
         on_bytes: Callable[[int], None],
         on_start: Callable[[ItemContext], None],
         on_end: Callable[[ItemContext], None],
+        on_try: OnTry = lambda *_: None,
+        in_hand: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """``in_hand``: whether this process works on the item of a subject already."""
         self._bus = bus
         self._jobs = jobs
         self._journal = journal
@@ -70,6 +85,9 @@ class Attempt:
         self._on_bytes = on_bytes
         self._on_start = on_start
         self._on_end = on_end
+        self._on_try = on_try
+        self._in_hand = in_hand
+        self._began = time.monotonic()
 
     async def run(self, delivery: Delivery) -> HoldLane | Untried | None:
         """Do the item, or give it back. Raises BusUnavailable; the item is then redelivered."""
@@ -105,9 +123,16 @@ class Attempt:
         early = (status.next_try_at - now()).total_seconds() if status.next_try_at else 0.0
         if early > _EARLY:
             # Bounded, because another machine's clock may be wrong.
-            await delivery.nak(min(early, MAX_DELAY))
+            await _set_aside(delivery, min(early, MAX_DELAY))
             return UNTRIED
-        return await self._try(delivery, item, job, record, envelope)
+        if self._in_hand(item.subject):
+            # It was too busy to keep its lease, and has it all the same. This delivery is not answered: the
+            # other one's answer counts, and if none comes, the item does.
+            get_logger().warning("item delivered again while it is in hand", item=item.title)
+            return UNTRIED
+        # Threads and tasks of the handler inherit these fields, so that each line of theirs names its item.
+        with LogContext(job=item.job_id, stage=str(self._stage), item=item.key, trace=envelope.trace):
+            return await self._try(delivery, item, job, record, envelope)
 
     async def _try(
         self, delivery: Delivery, item: WorkItem, job: ActiveJob, record: Record, envelope: Envelope[WorkItem]
@@ -126,6 +151,7 @@ class Attempt:
             on_bytes=self._on_bytes,
         )
         self._on_start(context)
+        self._began = time.monotonic()
         try:
             if record.status.state is ItemState.RUNNING:
                 record = await self._show_interrupted(record, cause=cause, trace=trace)
@@ -164,6 +190,7 @@ class Attempt:
         except asyncio.CancelledError:
             context.canceled.set()
             reason = Reason(code="worker-stopped", message=f"The worker {self._worker} was stopped; another takes it.")
+            self._ended(record, "interrupted")
             await self._give_back(delivery, record, ItemState.INTERRUPTED, reason, cause=cause, trace=context.trace)
             raise
         except Exception as error:  # every type has its decision
@@ -181,6 +208,7 @@ class Attempt:
             result=outcome.result,
             ended_at=now(),
         )
+        self._ended(record, outcome.state)
         # Not confirmed: it is redelivered, and its status says that it has ended.
         await delivery.ack()
 
@@ -194,16 +222,19 @@ class Attempt:
             max_tries=self._settings.max_tries,
             base_delay=self._settings.retry_delay_seconds,
         )
-        log = get_logger().bind(job=status.job_id, stage=str(status.stage), item=status.title)
+        log = get_logger().bind(source=status.lane, title=status.title)
         if decision.reason.code == "internal-error":
             log.error("item failed by a bug", exc_info=error)
         if isinstance(decision, Park):
             await self._park(delivery, record, decision, cause=cause, trace=trace)
             return None
         if isinstance(decision, HoldLane):
-            log.warning("lane on hold", reason=decision.reason.message)
+            log.warning("lane on hold", code=decision.reason.code, reason=decision.reason.message)
             await self._give_back(delivery, record, ItemState.QUEUED, decision.reason, cause=cause, trace=trace)
+            self._ended(record, "held")
             return decision
+        if decision.counts:
+            log.warning("tried again later", code=decision.reason.code, reason=decision.reason.message)
         await self._retry(delivery, record, decision, cause=cause, trace=trace)
         return None
 
@@ -214,12 +245,14 @@ class Attempt:
             cause=cause,
             trace=trace,
             state=ItemState.QUEUED,
-            tries=status.tries + 1,
+            tries=status.tries + decision.counts,
             reason=decision.reason,
             next_try_at=now() + timedelta(seconds=decision.delay),
         )
-        await self._journal.log("warning", "tried again later", status, reason=decision.reason.message)
-        await delivery.nak(decision.delay)
+        self._ended(record, "retried" if decision.counts else "held")
+        if decision.counts:
+            await self._journal.log("warning", "tried again later", status, reason=decision.reason.message)
+        await _set_aside(delivery, decision.delay)
 
     async def _park(self, delivery: Delivery, record: Record, decision: Park, *, cause: str, trace: str) -> None:
         status = record.status
@@ -241,6 +274,8 @@ class Attempt:
             reason=decision.reason,
             ended_at=now(),
         )
+        self._ended(record, ItemState.FAILED)
+        get_logger().error("failed", title=status.title, code=decision.reason.code, reason=decision.reason.message)
         await self._journal.log("error", "failed", status, reason=decision.reason.message)
         await delivery.term()
 
@@ -262,7 +297,8 @@ class Attempt:
     async def _interrupted(
         self, delivery: Delivery, record: Record, interrupted: Interrupted, *, cause: str, trace: str
     ) -> None:
-        get_logger().warning("item interrupted", item=record.status.title, reason=interrupted.reason.message)
+        self._ended(record, "interrupted")
+        get_logger().warning("item interrupted", title=record.status.title, reason=interrupted.reason.message)
         if not interrupted.ours:
             return  # whoever has it now, or canceled it, says what becomes of it
         interruptions = record.status.interruptions + 1
@@ -282,6 +318,9 @@ class Attempt:
         await self._journal.write(record, cause=cause, trace=trace, state=state, reason=reason)
         await delivery.nak()
 
+    def _ended(self, record: Record, outcome: str) -> None:
+        self._on_try(record.status.stage, record.status.lane, outcome, time.monotonic() - self._began)
+
     async def _refuse(self, delivery: Delivery, why: str) -> None:
         """A payload that is not ours: kept in DEAD with its reason, and out of the way."""
         get_logger().error("undecodable item", subject=delivery.subject, reason=why)
@@ -296,3 +335,15 @@ class Attempt:
             tries=0,
         )
         await delivery.term()
+
+
+async def _set_aside(delivery: Delivery, delay: float) -> None:
+    """Let an item wait whose status says until when.
+
+    Out of the queue, if that is long: the console puts it back in time. In it, many that wait would fill
+    what one lane may have under way.
+    """
+    if delay > SET_ASIDE_AFTER:
+        await delivery.ack()
+    else:
+        await delivery.nak(delay)

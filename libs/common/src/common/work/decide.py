@@ -6,13 +6,23 @@ import random
 from dataclasses import dataclass
 
 from common.contracts.status import ItemStatus, Reason
-from common.errors import BusUnavailable, DependencyDown, MusicCloudError, PermanentError, TransientError
+from common.errors import (
+    BusUnavailable,
+    DependencyDown,
+    MusicCloudError,
+    PermanentError,
+    TransientError,
+    Unreachable,
+    Waiting,
+)
 
 MAX_DELAY = 600.0
 """Seconds; a source that is down for hours is asked six times an hour."""
 MAX_INTERRUPTIONS = 10
 """An item during which the worker died so often is the likely cause; it is parked."""
 MAX_HOLD = 120.0
+SET_ASIDE_AFTER = 5.0
+"""Seconds. An item that waits longer leaves the queue until then: there it would take the place of others."""
 MIN_HOLD = 0.2
 """Seconds; a dependency that asks for no pause at all must not be asked without one."""
 MAX_ASKED = 86_400.0
@@ -27,6 +37,7 @@ class Retry:
 
     delay: float
     reason: Reason
+    counts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,10 @@ def after_error(error: BaseException, *, tries: int, max_tries: int, base_delay:
         return HoldLane(seconds=_bounded(error.retry_after), reason=error.reason)
     if isinstance(error, BusUnavailable):
         return HoldLane(seconds=1.0, reason=error.reason)
+    if isinstance(error, Waiting):
+        return Retry(delay=_bounded(error.seconds), reason=error.reason, counts=False)
+    if isinstance(error, Unreachable):
+        return Park(reason=error.reason)
     if isinstance(error, PermanentError):
         return Park(reason=error.reason, permanent=True)
     expected = isinstance(error, MusicCloudError)

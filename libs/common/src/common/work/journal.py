@@ -43,7 +43,7 @@ class Journal:
             try:
                 return Record(decode(stored.data, ItemStatus).data, stored.sequence)
             except UndecodableMessage as error:
-                get_logger().warning("a status is not one of ours; begun anew", item=item.title, reason=str(error))
+                get_logger().warning("a status is not one of ours; begun anew", title=item.title, reason=str(error))
         fresh = ItemStatus(
             job_id=item.job_id,
             stage=item.STAGE,

@@ -19,7 +19,7 @@ from common.contracts.status import CurrentItem, Hold
 from common.errors import BusUnavailable
 from common.settings import Settings
 from common.telemetry import get_logger
-from common.work.attempt import Attempt, Untried
+from common.work.attempt import Attempt, OnTry, Untried
 from common.work.context import Handler, ItemContext
 from common.work.decide import HoldLane, hold_delay
 from common.work.journal import Journal
@@ -58,6 +58,8 @@ class WorkLoop:
         self._settings = settings
         self.concurrency = concurrency
         self.on_change: Callable[[], None] = on_change or (lambda: None)
+        self.on_try: OnTry = lambda *_: None
+        """Told of each try when it has ended."""
         service, _, instance = bus.producer.partition(".")
         self._worker = instance
         self._journal = Journal(bus=bus, service=service, instance=instance)
@@ -65,9 +67,18 @@ class WorkLoop:
         self._turns = Turns(stages=frozenset(handlers))
         self._seen_revision = -1
         self._in_hand: dict[int, ItemContext] = {}
+        self.stages = frozenset(handlers)
         self.bytes_total = 0
         self.items_total = 0
         self._stop = asyncio.Event()
+        self._resized = asyncio.Event()
+        self._slots = 0
+
+    def resize(self, concurrency: int) -> None:
+        """Serve so many items at a time from now on. What is in hand beyond that is finished first."""
+        self.concurrency = concurrency
+        self._resized.set()
+        self.on_change()
 
     @property
     def items(self) -> tuple[CurrentItem, ...]:
@@ -94,25 +105,45 @@ class WorkLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``; items in hand are then given back."""
         self._stop = stop
-        slots = [asyncio.create_task(self._slot(), name=f"slot-{number}") for number in range(self.concurrency)]
+        slots: set[asyncio.Task[None]] = set()
         stopped = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait([stopped, *slots], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()
+            while not stop.is_set():
+                self._resized.clear()
+                slots |= {self._open_slot() for _ in range(self._slots, self.concurrency)}
+                resized = asyncio.create_task(self._resized.wait())
+                try:
+                    done, _ = await asyncio.wait([stopped, resized, *slots], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    resized.cancel()
+                for slot in done & slots:
+                    slot.result()
+                slots -= done
         finally:
             stopped.cancel()
-            await asyncio.wait(slots, timeout=_FINISH_PATIENCE)
+            await _ended(slots, timeout=_FINISH_PATIENCE)
             for context in self._in_hand.values():
                 context.canceled.set()
             for slot in slots:
                 slot.cancel()
-            await asyncio.wait(slots, timeout=_STOP_PATIENCE)
+            await _ended(slots, timeout=_STOP_PATIENCE)
+
+    def _open_slot(self) -> asyncio.Task[None]:
+        self._slots += 1
+        return asyncio.create_task(self._slot(), name=f"slot-{self._slots}")
+
+    def _one_too_many(self) -> bool:
+        """Whether the slot that asks is to end; at once it is no longer counted."""
+        if self._slots <= self.concurrency:
+            return False
+        self._slots -= 1
+        return True
 
     async def _slot(self) -> None:
         puller = await Puller.open(self._bus, lease=self._settings.lease_seconds)
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not self._one_too_many():
+                taken = None
                 try:
                     taken = await self._next(puller)
                     if taken is not None:
@@ -123,7 +154,8 @@ class WorkLoop:
                     get_logger().warning("work waits for the bus", reason=str(error) or type(error).__name__)
                     await asyncio.sleep(_ERROR_PAUSE)
                 except Exception as error:  # one item must not end the others; its lease brings it again
-                    get_logger().error("item left to its lease by a bug", exc_info=error)
+                    subject = taken[1].subject if taken is not None else None
+                    get_logger().error("item left to its lease by a bug", subject=subject, exc_info=error)
                     await asyncio.sleep(_ERROR_PAUSE)
         finally:
             with suppress(nats.errors.Error, TimeoutError):
@@ -180,6 +212,8 @@ class WorkLoop:
             on_bytes=self._count_bytes,
             on_start=self._started,
             on_end=self._ended,
+            in_hand=lambda subject: any(one.item.subject == subject for one in self._in_hand.values()),
+            on_try=self.on_try,
         )
         try:
             held = await attempt.run(delivery)
@@ -216,6 +250,11 @@ class WorkLoop:
 
     def _count_bytes(self, count: int) -> None:
         self.bytes_total += count
+
+
+async def _ended(slots: set[asyncio.Task[None]], *, timeout: float) -> None:
+    if slots:
+        await asyncio.wait(slots, timeout=timeout)
 
 
 def _wall(timestamp: float) -> datetime:

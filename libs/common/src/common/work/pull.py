@@ -10,7 +10,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from common.bus.connection import Bus
+from common.bus.connection import Bus, payload
 from common.contracts.streams import WORK
 
 _NO_WAIT = json.dumps({"batch": 1, "no_wait": True}).encode()
@@ -114,7 +114,7 @@ class Delivery:
         self._bus = bus
         self.since = time.monotonic() if since is None else since
         self.subject = message.subject
-        self.data = message.data
+        self.data = payload(message)
         self._reply = message.reply
         tokens = message.reply.split(".")
         at = 4 if len(tokens) < 12 else 6

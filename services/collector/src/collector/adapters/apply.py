@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select
 
 from collector.service import listing
+from collector.service.identity import PLAYLIST, POOL, SONG, derived_id
 from collector.service.pools import digest_of as pool_digest
 from common.bus.connection import Stored
 from common.contracts.envelope import UndecodableMessage, decode
@@ -17,6 +17,7 @@ from common.contracts.facts import Fact, FileStored, PlaylistCollected, PoolDefi
 from common.contracts.names import ItemState
 from common.contracts.status import ItemStatus
 from common.contracts.work import SongDownload
+from common.database import upsert
 from common.telemetry import get_logger
 
 from . import tables as t
@@ -70,6 +71,7 @@ class Writer:
             _apply_pages(connection, collected.values())
             for pool in pools.values():
                 _apply_pool(connection, pool)
+            _apply_adopted(connection, songs.values(), collected.values(), pools.values())
             _set_place(connection, CATALOG_KEY, batch[-1].sequence, identity)
         return {song_id: row["digest"] for song_id, row in rows.items()}
 
@@ -103,7 +105,7 @@ class Writer:
             _set_place(connection, STATUS_KEY, batch[-1].sequence, identity)
 
 
-_CATALOG_TABLES = (t.songs, t.playlists, t.pages, t.entries, t.pools, t.pool_playlists, t.stored)
+_CATALOG_TABLES = (t.songs, t.playlists, t.pages, t.entries, t.pools, t.pool_playlists, t.stored, t.adopted)
 
 
 def _decode(message: Stored, model: type[F]) -> F | None:
@@ -159,7 +161,7 @@ def _upsert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]
     values = list(rows)
     if not values:
         return
-    statement = insert(table)
+    statement = upsert(connection, table)
     keys = [column.name for column in table.primary_key]
     statement = statement.on_conflict_do_update(
         index_elements=keys,
@@ -253,8 +255,34 @@ def _apply_pool(connection: Connection, fact: PoolDefined) -> None:
         connection.execute(insert(t.pool_playlists), rows)
 
 
+def _apply_adopted(
+    connection: Connection,
+    songs: Iterable[SongListed],
+    pages: Iterable[PlaylistCollected],
+    pools: Iterable[PoolDefined],
+) -> None:
+    """Remember the ids that are not the derived ones: they were adopted, and hold their key from then on."""
+    found = [
+        *((SONG, fact.platform, fact.remote_id, fact.song_id, fact.removed) for fact in songs),
+        *((PLAYLIST, fact.platform, fact.remote_id, fact.playlist_id, fact.removed) for fact in pages if not fact.page),
+        *((POOL, fact.platform, fact.external_id, fact.pool_id, fact.removed) for fact in pools),
+    ]
+    kept: list[dict[str, Any]] = []
+    gone: list[dict[str, Any]] = []
+    for kind, platform, key, id, removed in found:
+        if id != derived_id(kind, platform, key):
+            (gone if removed else kept).append({"kind": kind, "platform": platform, "key": key, "id": id})
+    if gone:
+        key_of = [column == bindparam(f"old_{column.name}") for column in t.adopted.primary_key]
+        connection.execute(
+            delete(t.adopted).where(*key_of), [{f"old_{name}": value for name, value in one.items()} for one in gone]
+        )
+    if kept:
+        connection.execute(upsert(connection, t.adopted).on_conflict_do_nothing(), kept)
+
+
 def _set_place(connection: Connection, key: str, sequence: int, identity: str) -> None:
-    statement = insert(t.meta).values(key=key, value=f"{sequence} {identity}")
+    statement = upsert(connection, t.meta).values(key=key, value=f"{sequence} {identity}")
     connection.execute(
         statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
     )

@@ -9,14 +9,13 @@ from typing import TypeVar, TypeVarTuple
 
 import nats.errors
 import nats.js.errors
-from sqlalchemy.exc import OperationalError
 
 from collector.errors import RecordBehind, RecordUnwritable
 from common.bus.connection import Bus, Stored
 from common.bus.replay import Replay, StreamState
+from common.contracts.readers import COLLECTOR, COLLECTOR_STATUS
 from common.contracts.status import Reason
-from common.contracts.streams import CATALOG, STATUS
-from common.errors import BusUnavailable
+from common.errors import BusUnavailable, DatabaseDown
 from common.telemetry import get_logger
 
 from .apply import CATALOG_KEY, STATUS_KEY, Writer
@@ -24,8 +23,7 @@ from .apply import CATALOG_KEY, STATUS_KEY, Writer
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-CONSUMERS = {CATALOG_KEY: "collector", STATUS_KEY: "collector-status"}
-_DOWNLOADS = "item.*.download.>"
+READERS = {CATALOG_KEY: COLLECTOR, STATUS_KEY: COLLECTOR_STATUS}
 _WRITE_AGAIN = 2.0
 """Seconds until a batch that the disk did not take is written again."""
 
@@ -47,8 +45,7 @@ class Follower:
         self._thread = thread
         self._key = key
         self._on_songs = on_songs
-        stream, filter = (CATALOG, None) if key == CATALOG_KEY else (STATUS, _DOWNLOADS)
-        self._replay = Replay(bus, stream=stream, consumer=CONSUMERS[key], filter=filter)
+        self._replay = Replay.of(bus, READERS[key])
         self._sequence = 0
         self._moved = asyncio.Condition()
         self._rounds = 0
@@ -85,10 +82,9 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the stream from where the record is; begin anew when the stream is not the one known."""
-        loop = asyncio.get_running_loop()
         state = await self._first_state()
         identity = str(state.created)
-        sequence, known = await loop.run_in_executor(self._thread, self._writer.place, self._key)
+        sequence, known = await self._write(self._writer.place, self._key)
         if known != identity or sequence > state.last_sequence:
             if known:
                 get_logger().warning("the stream is another one; the record of it is made anew", stream=self._key)
@@ -114,9 +110,9 @@ class Follower:
         while True:
             try:
                 result = await loop.run_in_executor(self._thread, call, *values)
-            except OperationalError as error:
+            except DatabaseDown as error:
                 if self._unwritable is None:
-                    self._unwritable = _unwritable(str(error.orig))
+                    self._unwritable = _unwritable(error)
                     get_logger().error("record not written", reason=self._unwritable.message)
                 await asyncio.sleep(_WRITE_AGAIN)
             else:
@@ -191,6 +187,6 @@ class Follower:
         )
 
 
-def _unwritable(words: str) -> RecordUnwritable:
-    mend = "Free some space; it goes on then." if "full" in words else "Check the disk of STATE_DIR."
-    return RecordUnwritable(f"The collector's record cannot be written ({words}). {mend}", retry_after=5.0)
+def _unwritable(error: DatabaseDown) -> RecordUnwritable:
+    sentence = error.message.replace("The database", "The collector's record", 1)
+    return RecordUnwritable(sentence, retry_after=error.retry_after)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from collector.ports import KnownSong
+from collector.service.identity import SONG, identify
 from collector.service.listing import digest_of, owner_of, wish_of
-from common.catalog.ids import song_id
 from common.contracts.facts import SongListed
 from sources.port import Song
 
@@ -23,15 +23,15 @@ class Known:
         self.untouched: dict[str, Song] = {}
         self._ids: dict[str, int] = {}
 
-    def id_of(self, remote_id: str) -> int:
-        """The song's id; derived once."""
-        found = self._ids.get(remote_id)
-        if found is None:
-            found = self._ids[remote_id] = song_id(self._platform, remote_id)
-        return found
+    def ids_of(self, remote_ids: Iterable[str]) -> Mapping[str, int]:
+        """The songs' ids, with others that were asked for before; each is worked out once."""
+        new = [one for one in dict.fromkeys(remote_ids) if one not in self._ids]
+        self._ids.update(identify(SONG, self._platform, new, self._record.adopted(SONG, self._platform, new)))
+        return self._ids
 
     def unchanged(self, fingerprints: Mapping[str, str]) -> Mapping[str, Song]:
-        asked = {self.id_of(remote_id): (remote_id, mark) for remote_id, mark in fingerprints.items()}
+        ids = self.ids_of(fingerprints)
+        asked = {ids[remote_id]: (remote_id, mark) for remote_id, mark in fingerprints.items()}
         found: dict[str, Song] = {}
         for known, song in self._record.unchanged(self._platform, asked):
             self.songs[known.song_id] = known

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     Row,
     Select,
     and_,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 from collector.ports import GivenUp, Holding, KnownPlaylist, KnownPool, KnownSong
 from collector.service.listing import OWNER_KEY
 from common.contracts.facts import FileStored, PlaylistHeader, SongListed
-from common.contracts.names import BackendKind
+from common.contracts.names import UNKNOWN_SHA256, BackendKind
 from common.contracts.work import FileUpload, PlaylistSync, SongDownload
 from sources.port import Song
 
@@ -63,6 +64,15 @@ class DatabaseRecord:
                 known = _known(row[:-1])
                 if known.platform == platform and (known.remote_id, known.fingerprint) == marks[known.song_id]:
                     yield known, _song(row.listing)
+
+    def adopted(self, kind: str, platform: str, keys: Iterable[str]) -> Mapping[str, int]:
+        """The ids that songs, playlists or pools brought along from an older catalog, by their key at the source."""
+        with self._engine.connect() as connection:
+            return {
+                row.key: row.id
+                for chunk in _chunks(dict.fromkeys(keys))
+                for row in connection.execute(_ADOPTED, {"kind": kind, "platform": platform, "keys": chunk})
+            }
 
     def holdings(self, ids: Iterable[int]) -> Mapping[int, Holding]:
         wanted = list(ids)
@@ -204,25 +214,22 @@ class DatabaseRecord:
             return [request_of(_listing(listing), job_id=job_id) for listing in rows]
 
     def uploads(self, job_id: int, backend: str, *, after: tuple[int, str], limit: int) -> list[FileUpload]:
-        there = t.stored.alias("there")
-        # Of several copies the first backend by name is read; a bare column beside min() is its row's (SQLite).
+        earlier = t.stored.alias("earlier")
         statement = (
-            select(t.stored.c.payload, func.min(t.stored.c.backend))
+            select(t.stored.c.payload)
             .where(
                 tuple_(t.stored.c.song_id, t.stored.c.variant) > after,
-                _is_on_file_system(),
-                t.stored.c.backend != backend,
+                _is_lacked(t.stored, backend),
+                # Of several copies the first backend by name is read.
                 not_(
                     exists().where(
-                        there.c.song_id == t.stored.c.song_id,
-                        there.c.variant == t.stored.c.variant,
-                        there.c.backend == backend,
-                        there.c.sha256 == t.stored.c.sha256,
-                        not_(there.c.removed),
+                        earlier.c.song_id == t.stored.c.song_id,
+                        earlier.c.variant == t.stored.c.variant,
+                        earlier.c.backend < t.stored.c.backend,
+                        _is_lacked(earlier, backend),
                     )
                 ),
             )
-            .group_by(t.stored.c.song_id, t.stored.c.variant)
             .order_by(t.stored.c.song_id, t.stored.c.variant)
             .limit(limit)
         )
@@ -254,6 +261,15 @@ _KNOWN_SONG = tuple(t.songs.c[field.name] for field in fields(KnownSong))
 _SONGS = select(*_KNOWN_SONG).where(t.songs.c.song_id.in_(_IDS))
 _LISTED_SONGS = select(*_KNOWN_SONG, t.songs.c.listing).where(t.songs.c.song_id.in_(_IDS), not_(t.songs.c.removed))
 _LISTINGS = select(t.songs.c.song_id, t.songs.c.listing).where(t.songs.c.song_id.in_(_IDS))
+_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
+_ADOPTED = (
+    # Of two ids for one key the lowest holds it, as in the catalog.
+    select(t.adopted.c.key, func.min(t.adopted.c.id).label("id"))
+    .where(
+        t.adopted.c.kind == bindparam("kind"), t.adopted.c.platform == bindparam("platform"), t.adopted.c.key.in_(_KEYS)
+    )
+    .group_by(t.adopted.c.key)
+)
 _STORED = select(t.stored.c.song_id, t.stored.c.listing_fingerprint).where(
     t.stored.c.song_id.in_(_IDS), t.stored.c.kind == str(BackendKind.FILESYSTEM), not_(t.stored.c.removed)
 )
@@ -306,6 +322,25 @@ def _upload(file: FileStored, job_id: int, backend: str) -> FileUpload:
 
 def _listing(text: str) -> SongListed:
     return SongListed.model_validate_json(text)
+
+
+def _is_lacked(copy: FromClause, backend: str) -> ColumnElement[bool]:
+    """A file on a file system whose bytes the backend does not hold."""
+    there = t.stored.alias()
+    return and_(
+        copy.c.kind == str(BackendKind.FILESYSTEM),
+        not_(copy.c.removed),
+        copy.c.backend != backend,
+        not_(
+            exists().where(
+                there.c.song_id == copy.c.song_id,
+                there.c.variant == copy.c.variant,
+                there.c.backend == backend,
+                or_(there.c.sha256 == copy.c.sha256, copy.c.sha256 == UNKNOWN_SHA256),
+                not_(there.c.removed),
+            )
+        ),
+    )
 
 
 def _is_on_file_system() -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collector.errors import IdCollision
+from collector.service.identity import PLAYLIST
 from collector.service.pools import definition
 from common.contracts.names import Stage
 from common.contracts.work import PoolCollect
@@ -31,7 +32,8 @@ class CollectHandler:
             before = await self._desk.run(self._desk.record.pool, item.pool_id)
             if before is not None and (before.platform, before.external_id) != (item.source, item.external_id):
                 raise IdCollision(f"The pool {item.name!r} has the same derived id as another, and was refused.")
-            by_id, collisions = distinct(item.source, refs)
+            ids = await self._desk.ids(PLAYLIST, item.source, (ref.remote_id for ref in refs))
+            by_id, collisions = distinct(refs, ids)
             fact = definition(
                 pool,
                 tuple(by_id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from collector.adapters.follow import Follower
 from collector.adapters.known import Recent
 from collector.adapters.record import DatabaseRecord
+from collector.service.identity import identify
 from common.bus.facts import FactWriter
-from common.catalog.ids import playlist_id
 from common.contracts.work import PlaylistSync
 from common.errors import TransientError
 from common.work import ItemContext
@@ -60,6 +60,11 @@ class Desk:
         await self._given_up.be_level(patience=self._record_wait)
         await self._catalog.reach(await self._catalog.last_sequence(), patience=self._record_wait)
 
+    async def ids(self, kind: str, platform: str, keys: Iterable[str]) -> Mapping[str, int]:
+        """The ids of these keys of a source: as adopted from an older catalog, otherwise derived."""
+        wanted = list(keys)
+        return identify(kind, platform, wanted, await self.run(self.record.adopted, kind, platform, wanted))
+
     async def run(self, function: Callable[..., X], *arguments: Any, **named: Any) -> X:
         """Call what blocks in a thread."""
         call = partial(function, *arguments, **named)
@@ -86,12 +91,12 @@ def reporting(context: ItemContext) -> Progress:
     return report
 
 
-def distinct(platform: str, refs: Iterable[PlaylistRef]) -> tuple[dict[int, PlaylistRef], list[str]]:
-    """Playlists by id, and a sentence for each whose id another one has."""
+def distinct(refs: Iterable[PlaylistRef], ids: Mapping[str, int]) -> tuple[dict[int, PlaylistRef], list[str]]:
+    """Playlists by id, and a sentence for each whose id another one has. ``ids`` by remote id."""
     by_id: dict[int, PlaylistRef] = {}
     collisions: list[str] = []
     for ref in refs:
-        taken = by_id.setdefault(playlist_id(platform, ref.remote_id), ref)
+        taken = by_id.setdefault(ids[ref.remote_id], ref)
         if taken.remote_id != ref.remote_id:
             collisions.append(f"{ref.name!r} has the same derived id as another playlist, and was refused.")
     return by_id, collisions

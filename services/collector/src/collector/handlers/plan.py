@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.catalog.ids import pool_id
+from collector.service.identity import PLAYLIST, POOL
+from common.contracts.jobs import ActiveJob
 from common.contracts.names import Stage
 from common.contracts.work import FileUpload, JobPlan, PoolCollect, SongDownload
 from common.errors import MusicCloudError, PermanentError
@@ -46,17 +47,20 @@ class PlanHandler:
                 continue
             if not pools:
                 notes[name] = health.message or "It has no pools now."
-            found += len(pools)
+            ids = await self._desk.ids(POOL, name, (pool.external_id for pool in pools))
+            scope = context.job.pool_scope
+            chosen = [pool for pool in pools if not scope or ids[pool.external_id] in scope]
+            found += len(chosen)
             planned += await context.plan(
                 PoolCollect(
                     job_id=context.job.job_id,
                     source=name,
-                    pool_id=pool_id(name, pool.external_id),
+                    pool_id=ids[pool.external_id],
                     external_id=pool.external_id,
                     name=pool.name,
                     pool_kind=pool.kind,
                 )
-                for pool in pools
+                for pool in chosen
             )
         if not found:
             return skipped(
@@ -69,13 +73,15 @@ class PlanHandler:
     async def _sync(self, context: ItemContext) -> Outcome:
         job = context.job
         known = await self._desk.run(self._desk.record.playlists_to_sync, job.job_id, job.sources)
-        items = [item for item in known if job.covers(item.playlist_id)]
+        scope = await self._playlists(job)
+        items = [item for item in known if scope is None or item.playlist_id in scope]
         planned = await context.plan(items)
         count = len(items)
         seen = {item.playlist_id for item in items}
         notes: dict[str, str] = {}
         for pool in await self._desk.run(self._desk.record.pools, job.sources):
-            if seen.issuperset(one for one in pool.playlist_ids if job.covers(one)):
+            wanted = {one for one in pool.playlist_ids if scope is None or one in scope}
+            if seen.issuperset(wanted):
                 continue
             # Listed but never read: only the source knows what it is called there.
             try:
@@ -84,8 +90,9 @@ class PlanHandler:
             except MusicCloudError as error:
                 notes[pool.platform] = error.message
                 continue
-            by_id, _ = distinct(pool.platform, refs)
-            listed = {one for one in pool.playlist_ids if job.covers(one)} - seen
+            ids = await self._desk.ids(PLAYLIST, pool.platform, (ref.remote_id for ref in refs))
+            by_id, _ = distinct(refs, ids)
+            listed = wanted - seen
             new = {one: ref for one, ref in by_id.items() if one in listed}
             planned += await context.plan(syncs(job.job_id, pool.platform, new.items()))
             count += len(new)
@@ -95,13 +102,16 @@ class PlanHandler:
     async def _download(self, context: ItemContext) -> Outcome:
         job = context.job
         planned = count = after = 0
+        scope = await self._playlists(job)
+        if scope is not None and not scope:
+            return succeeded(songs=0, planned=0)
         while True:
             chunk: list[SongDownload] = await self._desk.run(
                 partial(
                     self._desk.record.wanted,
                     job.job_id,
                     job.giving_sources,
-                    playlists=job.playlist_scope,
+                    playlists=tuple(scope or ()),
                     after=after,
                     limit=PLAN_CHUNK,
                 )
@@ -112,6 +122,16 @@ class PlanHandler:
             count += len(chunk)
             after = chunk[-1].song_id
             context.progress(0, note=f"{count} missing songs asked for")
+
+    async def _playlists(self, job: ActiveJob) -> frozenset[int] | None:
+        """The playlists that lie in the scope of a job; None: all."""
+        scopes = [frozenset(job.playlist_scope)] if job.playlist_scope else []
+        if job.pool_scope:
+            pools = await self._desk.run(self._desk.record.pools, job.sources)
+            scopes.append(
+                frozenset(one for pool in pools if pool.pool_id in job.pool_scope for one in pool.playlist_ids)
+            )
+        return frozenset.intersection(*scopes) if scopes else None
 
     async def _upload(self, context: ItemContext) -> Outcome:
         job = context.job

@@ -51,7 +51,8 @@ class SyncHandler:
         if before is not None and (before.platform, before.remote_id) != (item.source, item.remote_id):
             raise IdCollision(f"The playlist {item.name!r} has the same derived id as another, and was refused.")
         playlist = source.read(item.remote_id, known=known, progress=progress)
-        songs = [(known.id_of(song.remote_id), song) for song in playlist.songs]
+        ids = known.ids_of(song.remote_id for song in playlist.songs)
+        songs = [(ids[song.remote_id], song) for song in playlist.songs]
         known.songs.update(self._desk.record.songs(one for one, _ in songs if one not in known.songs))
         known.songs = self._desk.recent.over(known.songs, (one for one, _ in songs))
         foreign = [

@@ -11,6 +11,7 @@ from common.bus.jobs import JOBS_SUBJECT
 from common.bus.streams import JOBS_STREAM
 from common.contracts.envelope import decode
 from common.contracts.jobs import ActiveJob, JobsState
+from common.contracts.status import ServerWait
 
 _ATTEMPTS = 5
 
@@ -25,17 +26,21 @@ class BusJobsStore:
         """The entry as it stands; empty where there is none."""
         return (await self._read())[0]
 
-    async def write(self, jobs: Sequence[ActiveJob], *, last_job_id: int) -> JobsState:
-        """Make these the active jobs; a new revision only if that changes anything.
+    async def write(
+        self, jobs: Sequence[ActiveJob], *, last_job_id: int, waits: Sequence[ServerWait] | None = None
+    ) -> JobsState:
+        """Make these the active jobs; a new revision only if that changes anything. ``waits`` None: as they are.
 
         Raises WrongLastSequence when somebody else keeps writing: there is a second console.
         """
         for attempt in range(_ATTEMPTS):
             current, sequence = await self._read()
             highest = max(last_job_id, current.last_job_id)
-            if current.jobs == tuple(jobs) and current.last_job_id == highest and sequence:
+            waiting = current.waits if waits is None else tuple(waits)
+            same = current.jobs == tuple(jobs) and current.last_job_id == highest and current.waits == waiting
+            if same and sequence:
                 return current
-            wanted = JobsState(revision=current.revision + 1, last_job_id=highest, jobs=tuple(jobs))
+            wanted = JobsState(revision=current.revision + 1, last_job_id=highest, jobs=tuple(jobs), waits=waiting)
             try:
                 await self._bus.publish(JOBS_SUBJECT, wanted, msg_id=secrets.token_hex(8), expect_last=sequence)
             except WrongLastSequence:

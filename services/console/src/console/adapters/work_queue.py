@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,15 +17,15 @@ from common.bus.errors import StreamMissing, SubjectTaken
 from common.bus.facts import message_id
 from common.bus.streams import ensure_streams
 from common.contracts.jobs import Lane
+from common.contracts.readers import UPLOADER
 from common.contracts.status import ItemStatus
-from common.contracts.streams import CATALOG, STATUS, WORK
+from common.contracts.streams import DEAD, STATUS, WORK
 from common.contracts.work import WorkItem
 from common.errors import BusUnavailable
+from common.work.journal import DEAD_PREFIX
 from common.work.planner import Planner
 from console.ports import Reading
 
-UPLOADER_CONSUMER = "uploader"
-"""The uploader's consumer of CATALOG: it turns stored files into items of the upload stage."""
 _TAKEN_PATIENCE = 2.0
 """Seconds within which a worker that has told an item's end also removes it from the queue."""
 _IN_FLIGHT = 500
@@ -37,11 +37,29 @@ T = TypeVar("T")
 class BusWorkQueue:
     """What the console does with WORK. Raises BusUnavailable when the bus does not answer."""
 
-    def __init__(self, bus: Bus, *, lease_seconds: float, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        lease_seconds: float,
+        max_in_flight: int,
+        limits: Mapping[str, int] | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        """``limits``: items under way at once, for single sources or backends in place of ``max_in_flight``."""
         self._bus = bus
         self._planner = Planner(bus)
         self._lease_seconds = lease_seconds
+        self._replicas = replicas
         self._max_in_flight = max_in_flight
+        self._limits = dict(limits or {})
+
+    def limit(self, *, max_in_flight: int | None = None, limits: Mapping[str, int] | None = None) -> None:
+        """Other limits from now on; a lane has them after its next :meth:`ensure_lane`."""
+        if max_in_flight is not None:
+            self._max_in_flight = max_in_flight
+        if limits is not None:
+            self._limits = dict(limits)
 
     @property
     def connected(self) -> bool:
@@ -49,7 +67,7 @@ class BusWorkQueue:
 
     async def ensure_streams(self) -> None:
         """Make the streams that are missing."""
-        await _repeat(lambda: ensure_streams(self._bus))
+        await _repeat(lambda: ensure_streams(self._bus, replicas=self._replicas))
 
     async def ensure_lane(self, lane: Lane) -> None:
         """Make a lane's consumer, or bring its settings up to date."""
@@ -59,7 +77,7 @@ class BusWorkQueue:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self._lease_seconds,
             max_deliver=-1,
-            max_ack_pending=self._max_in_flight,
+            max_ack_pending=self._limits.get(lane.name, self._max_in_flight),
         )
         await _repeat(lambda: self._bus.js.add_consumer(WORK, config))
 
@@ -69,7 +87,7 @@ class BusWorkQueue:
 
     async def read_uploader(self) -> Reading | None:
         """The same of the uploader's consumer of CATALOG."""
-        return await self._read(CATALOG, UPLOADER_CONSUMER)
+        return await self._read(UPLOADER.stream, UPLOADER.name)
 
     async def purge_lane(self, lane: Lane) -> None:
         """Remove all items of a lane. Always its whole filter: less would strand it on nats-server 2.9.10."""
@@ -86,10 +104,11 @@ class BusWorkQueue:
         await self._planner.put(items, cause=cause, job_id=job_id, trace=trace)
 
     async def ask_again(self, status: ItemStatus, item: WorkItem, lane: Lane, *, cause: str, trace: str) -> None:
-        """Show an item as queued and queue it, although it has ended before."""
+        """Show an item as queued and queue it, although it has ended before. It is no dead letter any more."""
         await self._bus.publish(
             status.subject, status, msg_id=message_id(status.subject, cause), job_id=status.job_id, trace=trace
         )
+        await _repeat(lambda: self._bus.js.purge_stream(DEAD, subject=f"{DEAD_PREFIX}.{item.subject}"))
         deadline = asyncio.get_running_loop().time() + _TAKEN_PATIENCE
         while True:
             try:
@@ -108,6 +127,13 @@ class BusWorkQueue:
                 deadline += _TAKEN_PATIENCE
                 continue
             return
+
+    async def put_back(self, item: WorkItem, *, cause: str, trace: str) -> None:
+        """Queue an item that was set aside; nothing where it is queued already. Raises StreamFull."""
+        with contextlib.suppress(SubjectTaken):
+            await self._bus.publish(
+                item.subject, item, msg_id=message_id(item.subject, cause), job_id=item.job_id, trace=trace
+            )
 
     async def tell(self, statuses: Iterable[ItemStatus], *, cause: str, trace: str) -> None:
         """Publish statuses, many in flight at once."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from common.contracts.names import ItemState, JobState, Stage
 from console.errors import InvalidRequest, NotFound
-from console.ports import Job
+from console.ports import Job, Wish
 from console.routes.desk import Desk, desk_of
 from console.routes.models import NewCommand, NewJob
-from console.service.views import item_view, job_view, live_items
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -29,7 +28,7 @@ def list_jobs(
     found = desk.jobs(states=state or [], before=number(cursor), limit=limit + 1)
     shown = found[:limit]
     return {
-        "items": [job_view(job, counts) for job, counts in shown],
+        "items": [desk.job_view(job, counts) for job, counts in shown],
         "next": str(shown[-1][0].job_id) if len(found) > limit else None,
     }
 
@@ -42,19 +41,20 @@ async def create_job(desk: TheDesk, wanted: NewJob, response: Response) -> dict[
         sources=wanted.sources,
         download_sources=wanted.download_sources,
         playlist_scope=wanted.playlist_scope,
+        pool_scope=wanted.pool_scope,
         priority=wanted.priority,
     )
     response.status_code = 200 if already else 202
     response.headers["Location"] = f"/api/jobs/{job.job_id}"
-    return {**_view(desk, job), "already_running": already}
+    return {**await asyncio.to_thread(desk.job_view, job), "already_running": already}
 
 
 @router.get("/{job_id}")
 def get_job(desk: TheDesk, job_id: int) -> dict[str, Any]:
-    """One job with its stages, counts and latest events."""
+    """One job with its stages, counts, latest events, and the configuration that it was started with."""
     job = find(desk, job_id)
     events = [{**event, "at": event["at"].isoformat()} for event in desk.runs.events(job_id)]
-    return {**_view(desk, job), "events": events}
+    return {**desk.job_view(job), "events": events, "config": desk.runs.config(job_id)}
 
 
 @router.get("/{job_id}/items")
@@ -68,23 +68,28 @@ def list_items(
     limit: Limit = 100,
 ) -> dict[str, Any]:
     """Items of a job, in the order in which they were first seen."""
-    find(desk, job_id)
+    job = find(desk, job_id)
     states = [*(state or ()), *(status or ())]
     found = desk.items.page(job_id, states=states, stage=stage, after=number(cursor) or 0, limit=limit + 1)
-    live = live_items(desk.fleet, time.monotonic())
     shown = found[:limit]
     return {
-        "items": [item_view(item, live) for item in shown],
+        "items": desk.item_views(job, shown),
         "next": str(shown[-1].item_id) if len(found) > limit else None,
     }
 
 
 @router.post("/{job_id}/commands", status_code=202)
 async def command_job(desk: TheDesk, job_id: int, wanted: NewCommand) -> dict[str, Any]:
-    """Pause, resume, cancel, or ask for an item again."""
+    """Pause, resume, cancel, give another priority, or ask for items again."""
     check_number(job_id)
-    job = await desk.control.command(job_id, wanted.command_type, wanted.target_item_id)
-    return _view(desk, job)
+    wish = Wish(
+        command=wanted.command_type,
+        item_id=wanted.target_item_id,
+        error_code=wanted.error_code,
+        priority=wanted.priority,
+    )
+    job = await desk.control.command(job_id, wish)
+    return await asyncio.to_thread(desk.job_view, job)
 
 
 def find(desk: Desk, job_id: int) -> Job:
@@ -109,7 +114,3 @@ def number(cursor: str | None) -> int | None:
     if not cursor.isascii() or not cursor.isdigit() or int(cursor) >= 2**53:
         raise InvalidRequest("This cursor is not one of ours; start from the first page.", code="bad-cursor")
     return int(cursor)
-
-
-def _view(desk: Desk, job: Job) -> dict[str, Any]:
-    return job_view(job, desk.items.counts(job.job_id))

@@ -8,19 +8,24 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from common.contracts.envelope import now
 from common.contracts.names import LIBRARY_BACKEND, BackendKind
 from common.tokens import WeakSecret, create_origin_token
 from console.adapters.hub import MAX_LISTENERS
+from console.adapters.letters import letter_view
 from console.errors import InvalidRequest, NotFound, Unavailable
 from console.routes.api_jobs import Cursor, Limit, TheDesk, number
 from console.routes.models import NewToken
+from console.service.findings import findings_view
+from console.service.fleet import status_of
 from console.service.views import sources_view
 
 router = APIRouter(prefix="/api", tags=["state"])
+
+LetterId = Annotated[int, Path(ge=1, lt=2**53)]
 
 
 @router.get("/dashboard")
@@ -29,12 +34,46 @@ def get_dashboard(desk: TheDesk, include_task_rows: Annotated[bool, Query()] = T
     return desk.dashboard(include_items=include_task_rows)
 
 
+@router.get("/doctor")
+def get_doctor(desk: TheDesk) -> dict[str, Any]:
+    """What the services found at their start that is not as it should be, and the command that mends it."""
+    at = time.monotonic()
+    desk.fleet.observe(desk.beat(), at)
+    services = [
+        {"worker_name": member.name, "service": member.beat.service, "status": status_of(member, at)}
+        for member in desk.fleet.members(at)
+    ]
+    return {"items": findings_view(desk.fleet, at), "services": services, "next": None}
+
+
 @router.get("/dead")
 async def list_dead(desk: TheDesk, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
     """What could not be handled, with its reason and itself."""
-    found = await desk.catalog.dead_letters(after=number(cursor) or 0, limit=limit + 1)
+    found = await desk.letters.page(after=number(cursor) or 0, limit=limit + 1)
     shown = found[:limit]
-    return {"items": shown, "next": str(shown[-1]["id"]) if len(found) > limit else None}
+    return {
+        "items": [letter_view(letter) for letter in shown],
+        "next": str(shown[-1].sequence) if len(found) > limit else None,
+    }
+
+
+@router.post("/dead/replay", status_code=202)
+async def replay_all(desk: TheDesk) -> dict[str, Any]:
+    """Try everything again that could not be handled; what cannot be stays listed."""
+    replayed, refused = await desk.replays.replay_all()
+    return {"replayed": replayed, "refused": refused}
+
+
+@router.post("/dead/{letter_id}/replay", status_code=202)
+async def replay(desk: TheDesk, letter_id: LetterId) -> dict[str, Any]:
+    """Try one thing again that could not be handled."""
+    return {"message": await desk.replays.replay(letter_id)}
+
+
+@router.delete("/dead/{letter_id}", status_code=204)
+async def remove_letter(desk: TheDesk, letter_id: LetterId) -> None:
+    """Forget one thing that could not be handled."""
+    await desk.replays.remove(letter_id)
 
 
 @router.get("/v1/sources")

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
 from jinja2 import Environment
 
-from common.contracts.names import JobState, Stage
+from common.contracts.envelope import now
+from common.contracts.names import ItemState, JobState, Stage
+from common.contracts.status import Heartbeat
 from console.adapters.facts import CatalogDesk
 from console.adapters.hub import Hub
-from console.adapters.ledger import ItemStore, JournalStore, RunStore, SessionStore
+from console.adapters.ledger import ItemStore, JournalStore, RevisionStore, RunStore, ScheduleStore, SessionStore
+from console.adapters.letters import DeadLetters
 from console.handlers import Projector
-from console.ports import Counts, Job
-from console.service import views
+from console.ports import Counts, Item, Job, SetAside
+from console.service import views, waiting
+from console.service.configuration import Configuration
 from console.service.control import JobControl
 from console.service.fleet import Fleet
+from console.service.letters import Replays
+from console.service.schedules import Scheduler
 from console.settings import ConsoleSettings
 
 _ENDED_SHOWN = 5
 _FAILURES_SHOWN = 20
+_COUNTED_SECONDS = 2.0
+_COUNTED_JOBS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +47,68 @@ class Desk:
     fleet: Fleet
     projector: Projector
     catalog: CatalogDesk
+    letters: DeadLetters
+    schedules: ScheduleStore
+    revisions: RevisionStore
+    configuration: Configuration
+    scheduler: Scheduler
+    replays: Replays
     hub: Hub
+    beat: Callable[[], Heartbeat]
+    """The console itself: it is heard also while the bus is away."""
     pages: Environment
+    counted: dict[int, tuple[float, list[SetAside]]] = field(default_factory=dict)
 
     def jobs(self, *, states: Sequence[JobState], before: int | None, limit: int) -> list[tuple[Job, Counts]]:
         """Jobs with their counts, newest first. Blocks."""
         jobs = self.runs.newest(states=states, before=before, limit=limit)
         counts = self.items.counts_of([job.job_id for job in jobs])
         return [(job, counts.get(job.job_id, {})) for job in jobs]
+
+    def job_view(self, job: Job, counts: Counts | None = None) -> dict[str, Any]:
+        """A job as it is shown, with the reason why it does not move. Blocks."""
+        counts = self.items.counts(job.job_id) if counts is None else counts
+        if job.state.ended:
+            return views.job_view(job, counts)
+        queued = {stage: states.get(ItemState.QUEUED, 0) for stage, states in counts.items()}
+        reason = waiting.job_waits_for(
+            job, queued=queued, aside=self._aside(job.job_id), fleet=self.fleet, at=time.monotonic()
+        )
+        return views.job_view(job, counts, reason)
+
+    def _aside(self, job_id: int) -> list[SetAside]:
+        """What waits for times of its own; counting a hundred thousand for every look would not do."""
+        at = time.monotonic()
+        counted, found = self.counted.get(job_id, (0.0, []))
+        if at - counted > _COUNTED_SECONDS:
+            found = self.items.aside(job_id)
+            if len(self.counted) >= _COUNTED_JOBS:
+                self.counted.clear()
+            self.counted[job_id] = (at, found)
+        return found
+
+    def item_views(self, job: Job, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """Items of a job, in the order of their numbers, as they are shown: what they wait for with them. Blocks."""
+        at, wall = time.monotonic(), now()
+        live = views.live_items(self.fleet, at)
+        ahead: dict[tuple[Stage, str], int] = {}
+        shown = []
+        for item in items:
+            status = item.status
+            lane = (status.stage, status.lane)
+            waits_turn = status.state is ItemState.QUEUED and status.next_try_at is None
+            if waits_turn and lane not in ahead:
+                ahead[lane] = self.items.ahead(item, limit=waiting.MAX_COUNTED)
+            reason = None
+            if item.subject not in live:
+                reason = waiting.item_waits_for(
+                    status, job, fleet=self.fleet, at=at, wall=wall, ahead=ahead.get(lane, 0)
+                )
+            if waits_turn:
+                ahead[lane] = min(ahead[lane] + 1, waiting.MAX_COUNTED)
+            state = waiting.shown_state(status, fleet=self.fleet, at=at)
+            shown.append(views.item_view(item, live, waits_for=reason, state=state))
+        return shown
 
     def dashboard(self, *, include_items: bool = True) -> dict[str, Any]:
         """What the first page shows. Blocks."""
@@ -56,11 +118,12 @@ class Desk:
         shown += ended
         job_ids = [job.job_id for job, _ in shown]
         return views.dashboard(
-            jobs=shown,
+            jobs=[self.job_view(job, counts) for job, counts in shown],
             failures=self.items.failures(job_ids, limit=_FAILURES_SHOWN),
             downloaded=self.items.succeeded_total(Stage.DOWNLOAD),
             fleet=self.fleet,
             at=time.monotonic(),
+            waits=self.control.waits,
             status_lag=self.projector.lag,
             upload_configured=self.settings.object_store_configured,
             include_items=include_items,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.contracts.envelope import now
 from console.adapters.ledger import SessionStore
-from console.errors import ClientError, Forbidden, TooLarge, TooManyTries, Unauthorized
+from console.errors import ClientError, Forbidden, TooLarge, TooManyTries, Unauthorized, Unavailable
 from console.service.access import Throttle, host_allowed, same_origin
 
 COOKIE = "music_cloud_console"
@@ -75,7 +75,25 @@ class Gate:
         except ClientError as error:
             await self._refuse(error, scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        answering = False
+
+        async def answer(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await guarded(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            # The process ends. What was accepted is carried out at the next start; nobody can say here whether it was.
+            if answering:
+                raise
+            ending = Unavailable(
+                "The console is being stopped. Look whether it was done when it is back, or ask again.",
+                code="stopping",
+                retry_after=5,
+            )
+            await error_response(ending)(scope, receive, guarded)
 
     async def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

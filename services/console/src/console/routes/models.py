@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.contracts.names import Command, Id, JobType
+from common.contracts.names import Command, Id, JobType, Token
 
 _Name = Annotated[str, Field(max_length=64)]
 
@@ -20,7 +20,43 @@ class NewJob(BaseModel):
     sources: list[_Name] = Field(default_factory=list, max_length=100, description="empty: all that are set up")
     download_sources: list[_Name] = Field(default_factory=list, max_length=100)
     playlist_scope: list[Id] = Field(default_factory=list, description="ids of playlists; empty: all")
+    pool_scope: list[Id] = Field(default_factory=list, description="ids of pools; empty: all")
     priority: int = Field(default=0, ge=-3, le=3, description="higher is served more often")
+
+
+class NewSchedule(BaseModel):
+    """A job that is to run again and again: by a cron expression, or every so many seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    job_type: JobType = JobType.FULL
+    sources: list[_Name] = Field(default_factory=list, max_length=100)
+    download_sources: list[_Name] = Field(default_factory=list, max_length=100)
+    pool_scope: list[Id] = Field(default_factory=list, description="ids of pools; empty: all")
+    priority: int = Field(default=0, ge=-3, le=3)
+    cron: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None, description="five fields, in the time zone of the console (TZ)"
+    )
+    every_seconds: int | None = Field(default=None, ge=60, le=366 * 86_400)
+    jitter_seconds: int = Field(default=0, ge=0, le=86_400, description="each run begins up to so much later")
+
+
+class ScheduleChange(BaseModel):
+    """Whether a schedule runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool
+
+
+class NewRevision(BaseModel):
+    """A version of the configuration file: the whole text, secrets as they were shown (masked)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content_text: Annotated[str, Field(max_length=200_000)]
+    note: Annotated[str, Field(max_length=500)] = ""
 
 
 class NewCommand(BaseModel):
@@ -30,6 +66,8 @@ class NewCommand(BaseModel):
 
     command_type: Command
     target_item_id: int | None = Field(default=None, ge=1, description="for retry_item and force_retry_item")
+    error_code: Token | None = Field(default=None, description="for retry_failed: only what failed for this reason")
+    priority: int | None = Field(default=None, ge=-3, le=3, description="for set_priority: higher is served more often")
 
 
 class NewToken(BaseModel):

@@ -15,19 +15,19 @@ from typing import Any
 
 from common.bus.errors import StreamMissing
 from common.contracts.envelope import now
-from common.contracts.names import Command, JobState, JobType
+from common.contracts.names import Command, ItemState, JobState, JobType
+from common.contracts.status import ServerWait
 from common.contracts.work import JobPlan
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
-from console.errors import InvalidRequest, LedgerUnwritable, NotFound, Refused, Unavailable
-from console.ports import Items, Job, JobsStore, PendingCommand, Projection, Runs, WorkQueue
+from console.errors import LedgerUnwritable, NotFound, Refused, Unavailable
+from console.ports import Items, Job, JobsStore, PendingCommand, Projection, Runs, ScheduleDraft, Wish, WorkQueue
 from console.service import ending, retries
+from console.service.aside import Aside, merged
 from console.service.completion import Unchanged, is_complete, steps
 from console.service.drafts import active_job, draft_job, lanes_of, planned_stages
 from console.service.fleet import Fleet
-from console.service.lifecycle import after_command, after_recovery, check_retry
-
-_RETRIES = {Command.RETRY_ITEM, Command.FORCE_RETRY_ITEM}
+from console.service.lifecycle import RETRIES, after_command, after_recovery, check_retry, check_wish
 
 
 class JobControl:
@@ -64,8 +64,23 @@ class JobControl:
         self._lock = asyncio.Lock()
         self._last_id = 0
         self._pauses: dict[int, int] = {}
+        self._other_limits = False
         self._stuck = Unchanged(seconds=2 * lease_seconds)
+        self._waits: tuple[ServerWait, ...] = ()
+        self._retries = retries.Retries(items=items, queue=queue)
+        self._aside = Aside(items=items, queue=queue)
         self._ending = ending.Ending(runs=runs, items=items, queue=queue, projection=projection, lease=lease_seconds)
+
+    @property
+    def pausing(self) -> bool:
+        """Whether a pause waits for its workers: their next heartbeats may confirm it."""
+        return bool(self._pauses)
+
+    @property
+    def waits(self) -> tuple[ServerWait, ...]:
+        """The servers that all workers leave alone now."""
+        moment = now()
+        return tuple(wait for wait in self._waits if wait.until > moment)
 
     async def start(self) -> None:
         """Bring ledger and bus together, whichever of them lost what."""
@@ -79,6 +94,7 @@ class JobControl:
         sources: Sequence[str] = (),
         download_sources: Sequence[str] = (),
         playlist_scope: Sequence[int] = (),
+        pool_scope: Sequence[int] = (),
         priority: int = 0,
     ) -> tuple[Job, bool]:
         """Make a job; the job, and whether it was running already.
@@ -90,6 +106,7 @@ class JobControl:
             sources=sources,
             download_sources=download_sources,
             playlist_scope=playlist_scope,
+            pool_scope=pool_scope,
             priority=priority,
             known_sources=self._sources,
             upload_backend=self._upload_backend,
@@ -116,47 +133,76 @@ class JobControl:
         self._on_change()
         return await self._job(job.job_id), False
 
-    async def command(self, job_id: int, command: Command, item_id: int | None = None) -> Job:
+    async def submit_scheduled(self, wanted: ScheduleDraft) -> tuple[Job, bool]:
+        """Make the job of a schedule; as :meth:`submit`."""
+        return await self.submit(
+            job_type=wanted.job_type,
+            sources=wanted.sources,
+            download_sources=wanted.download_sources,
+            pool_scope=wanted.pool_scope,
+            priority=wanted.priority,
+        )
+
+    def check_schedule(self, wanted: ScheduleDraft) -> None:
+        """Raise what making the job of a schedule would."""
+        draft_job(
+            job_type=wanted.job_type,
+            sources=wanted.sources,
+            download_sources=wanted.download_sources,
+            playlist_scope=(),
+            pool_scope=wanted.pool_scope,
+            priority=wanted.priority,
+            known_sources=self._sources,
+            upload_backend=self._upload_backend,
+        )
+
+    async def command(self, job_id: int, wish: Wish) -> Job:
         """Carry out a command. Raises NotFound, InvalidRequest or Refused."""
-        if command in _RETRIES and item_id is None:
-            raise InvalidRequest(f"{command} needs target_item_id, the number of the item.", code="item-missing")
+        check_wish(wish)
         async with self._lock:
             job = await self._job(job_id)
-            words = f"{command} asked for"
-            if command in _RETRIES and item_id is not None:
-                item = await asyncio.to_thread(self._items.get, job_id, item_id)
-                if item is None:
-                    raise NotFound(f"Job {job_id} has no item {item_id}.", code="no-such-item")
-                force = command is Command.FORCE_RETRY_ITEM
-                check_retry(item.status.state, force=force)
-                retries.prepare(job, item, force=force)
-                words = f"{command} of {item.status.title!r} asked for"
-            state = after_command(job.state, command)
-            command_id = await asyncio.to_thread(
-                self._runs.set_state, job_id, state, at=now(), event=words, command=(command, item_id)
-            )
+            words = f"{wish.command} asked for"
+            if wish.item_id is not None:
+                words = f"{wish.command} of {await self._check_item(job, wish)!r} asked for"
+            elif wish.command is Command.RETRY_FAILED:
+                await self._check_failed(job, wish)
+            state = after_command(job.state, wish.command)
+            command_id = await asyncio.to_thread(self._runs.set_state, job_id, state, at=now(), event=words, wish=wish)
             assert command_id is not None
             try:
-                await self._carry_out(
-                    PendingCommand(command_id=command_id, job_id=job_id, command=command, item_id=item_id)
-                )
+                await self._carry_out(PendingCommand(command_id=command_id, job_id=job_id, wish=wish))
             except BusUnavailable as error:
-                get_logger().warning("the command waits for the bus", command=str(command), reason=error.message)
+                get_logger().warning("the command waits for the bus", command=str(wish.command), reason=error.message)
         self._on_change()
         return await self._job(job_id)
+
+    def limits_changed(self) -> None:
+        """Bring the consumers of all jobs to the limits of today, at the next tick."""
+        self._other_limits = True
 
     async def tick(self) -> None:
         """Do what is due: unfinished commands, begun jobs, pauses, completions, clearing up."""
         async with self._lock:
-            for command in await asyncio.to_thread(self._runs.pending_commands):
-                await self._carry_out(command)
-            for job in await asyncio.to_thread(self._runs.unended):
+            pending = await asyncio.to_thread(self._runs.pending_commands)
+            # A job is not over while some of what it is to try again was not asked for yet.
+            unfinished = {command.job_id for command in pending if not await self._carry_out(command)}
+            unended = await asyncio.to_thread(self._runs.unended)
+            self._aside.forget(job.job_id for job in unended)
+            await self._share_waits()
+            if self._other_limits:
+                for lane in [lane for job in unended for lane in lanes_of(job.job_id, job.draft)]:
+                    await self._queue.ensure_lane(lane)
+                self._other_limits = False
+            for job in unended:
                 if not job.planned:
                     await self._begin(job)
                 elif job.state is JobState.PAUSE_REQUESTED and await self._pause_confirmed(job):
                     await self._enter(job, JobState.PAUSED, "no worker holds an item of this job")
                 elif job.state in {JobState.RUNNING, JobState.PAUSE_REQUESTED}:
-                    await self._complete(job)
+                    if job.state is JobState.RUNNING:
+                        await self._aside.put_back(job)
+                    if job.job_id not in unfinished:
+                        await self._complete(job)
             for job in await asyncio.to_thread(self._runs.unclosed):
                 await self._sync()
                 await self._ending.close(job)
@@ -229,25 +275,38 @@ class JobControl:
         await self._queue.plan(plans, cause=f"job:{job.job_id}:plan", job_id=job.job_id, trace=job.trace)
         await asyncio.to_thread(self._runs.mark, job.job_id, planned=True)
 
-    async def _carry_out(self, pending: PendingCommand) -> None:
+    async def _check_item(self, job: Job, wish: Wish) -> str:
+        """The title of the item that is to be tried again, if it can be."""
+        assert wish.item_id is not None
+        item = await asyncio.to_thread(self._items.get, job.job_id, wish.item_id)
+        if item is None:
+            raise NotFound(f"Job {job.job_id} has no item {wish.item_id}.", code="no-such-item")
+        force = wish.command is Command.FORCE_RETRY_ITEM
+        check_retry(item.status.state, force=force, set_aside=item.status.next_try_at is not None)
+        retries.prepare(job, item, force=force)
+        return item.status.title
+
+    async def _check_failed(self, job: Job, wish: Wish) -> None:
+        found = await asyncio.to_thread(self._items.failed, job.job_id, error_code=wish.error_code, after=0, limit=1)
+        if not found:
+            kind = f" for the reason {wish.error_code!r}" if wish.error_code else ""
+            raise Refused(f"Nothing of job {job.job_id} has failed{kind}.", code="nothing-failed")
+
+    async def _carry_out(self, pending: PendingCommand) -> bool:
+        """Do what was asked for; False when some is left for the next tick."""
         job = await self._job(pending.job_id)
         await self._sync()
-        if pending.command is Command.CANCEL:
+        command = pending.wish.command
+        if command is Command.CANCEL:
             await self._ending.close(job)
-        elif pending.command in _RETRIES and pending.item_id is not None:
+        elif command in RETRIES and job.state is not JobState.CANCELED:
             for lane in lanes_of(job.job_id, job.draft):
                 await self._queue.ensure_lane(lane)
-            item = await asyncio.to_thread(self._items.get, job.job_id, pending.item_id)
-            force = pending.command is Command.FORCE_RETRY_ITEM
-            try:
-                if item is not None:
-                    await retries.ask_again(
-                        self._queue, job, item, force=force, cause=f"command:{job.trace}:{pending.command_id}"
-                    )
-            except Refused as refused:
-                # It could be done when it was accepted; what is gone since is not waited for.
-                get_logger().warning("a retry cannot be done any more", job=job.job_id, reason=refused.message)
+            if not await self._retries.carry_out(job, pending):
+                self._on_change()  # the rest at the next tick, so that other commands need not wait
+                return False
         await asyncio.to_thread(self._runs.applied, pending.command_id, at=now())
+        return True
 
     async def _complete(self, job: Job) -> None:
         """See which stages are complete, reading consumers in the order of the flow; end the job when all are."""
@@ -265,6 +324,9 @@ class JobControl:
                     and self._stuck.lasts((job.job_id, step.stage), tuple(readings), at=time.monotonic())
                     and await self._ending.all_ended(job)
                 )
+                # Its consumers are empty, but some of its items wait for a time of their own.
+                if complete and counts.get(step.stage, {}).get(ItemState.QUEUED):
+                    complete = not await asyncio.to_thread(self._items.set_aside, job.job_id, step.stage)
             begun = complete or bool(counts.get(step.stage))
             stands = JobState.COMPLETED if complete else JobState.RUNNING if begun else JobState.QUEUED
             if job.stage_states.get(step.stage) is not stands:
@@ -294,11 +356,19 @@ class JobControl:
         await self._sync()
         self._on_change()
 
-    async def _sync(self) -> None:
+    async def _share_waits(self) -> None:
+        """Tell all workers which servers one of them found to be away, or was asked to leave alone."""
+        told = self._fleet.waits(time.monotonic())
+        known = (await self._store.read()).waits
+        self._waits = merged(told, known, at=now())
+        if self._waits != known:
+            await self._sync(self._waits)
+
+    async def _sync(self, waits: Sequence[ServerWait] | None = None) -> None:
         """Make the job state on the bus what the ledger says."""
         jobs = [job for job in await asyncio.to_thread(self._runs.unended) if job.state is not JobState.QUEUED]
         written = await self._store.write(
-            [active_job(job.job_id, job.state, job.draft) for job in jobs], last_job_id=self._last_id
+            [active_job(job.job_id, job.state, job.draft) for job in jobs], last_job_id=self._last_id, waits=waits
         )
         asked = {job.job_id for job in jobs if job.state is JobState.PAUSE_REQUESTED}
         self._pauses = {job_id: self._pauses.get(job_id, written.revision) for job_id in asked}

@@ -25,6 +25,7 @@ def draft_job(
     sources: Sequence[str],
     download_sources: Sequence[str],
     playlist_scope: Sequence[int],
+    pool_scope: Sequence[int] = (),
     priority: int,
     known_sources: Sequence[str],
     upload_backend: str | None,
@@ -37,8 +38,8 @@ def draft_job(
         if name not in known_sources:
             known = ", ".join(known_sources) or "none; set SOURCES"
             raise InvalidRequest(f"There is no source {name[:80]!r}. Known sources: {known}.", code="unknown-source")
-    if len(playlist_scope) > MAX_SCOPE:
-        raise InvalidRequest(f"A job takes at most {MAX_SCOPE} single playlists.", code="scope-too-large")
+    if max(len(playlist_scope), len(pool_scope)) > MAX_SCOPE:
+        raise InvalidRequest(f"A job takes at most {MAX_SCOPE} single playlists or pools.", code="scope-too-large")
     stages = job_type.stages
     notes: tuple[str, ...] = ()
     if Stage.UPLOAD in stages and upload_backend is None:
@@ -55,6 +56,7 @@ def draft_job(
         sources=chosen,
         download_sources=tuple(dict.fromkeys(download_sources)),
         playlist_scope=tuple(dict.fromkeys(playlist_scope)),
+        pool_scope=tuple(dict.fromkeys(pool_scope)),
         priority=priority,
         upload_backend=upload_backend if Stage.UPLOAD in stages else None,
         notes=notes,
@@ -89,6 +91,7 @@ def active_job(job_id: int, state: JobState, draft: JobDraft) -> ActiveJob:
         sources=draft.sources,
         download_sources=draft.download_sources,
         playlist_scope=draft.playlist_scope,
+        pool_scope=draft.pool_scope,
         upload_backend=draft.upload_backend,
         priority=draft.priority,
         lanes=lanes_of(job_id, draft),
@@ -103,6 +106,7 @@ def draft_of(job: ActiveJob) -> JobDraft:
         sources=job.sources,
         download_sources=job.download_sources,
         playlist_scope=job.playlist_scope,
+        pool_scope=job.pool_scope,
         priority=job.priority,
         upload_backend=job.upload_backend,
     )

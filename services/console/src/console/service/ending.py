@@ -44,7 +44,8 @@ class Ending:
             return None
         left = await asyncio.to_thread(self._items.unended, job.job_id, after=0, limit=_PAGE)
         if left:
-            await asyncio.gather(*(self._mend(job, item) for item in left))
+            # One that waits for a time of its own is put back when that has come.
+            await asyncio.gather(*(self._mend(job, item) for item in left if item.status.next_try_at is None))
             return None
         return final_state(await asyncio.to_thread(self._items.counts, job.job_id))
 

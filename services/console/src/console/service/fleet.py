@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from common.contracts.names import Stage
-from common.contracts.status import Heartbeat, Hold
+from common.contracts.status import Heartbeat, Hold, ServerWait
 
-LOST_AFTER = 15.0
+LOST_AFTER = 12.0
 """Seconds without a heartbeat after which a process counts as lost."""
 FORGET_AFTER = 600.0
 _SPEED_WINDOW = 6.0
@@ -72,6 +72,10 @@ class Fleet:
         self._forget(at)
         return sorted(self._members.values(), key=lambda member: (member.beat.service, len(member.name), member.name))
 
+    def member(self, service: str, instance: str) -> Member | None:
+        """One process, if it was heard of lately."""
+        return self._members.get((service, instance))
+
     def live(self, service: str, at: float) -> list[Member]:
         """The live copies of one service, the newest last."""
         found = [member for member in self.members(at) if member.beat.service == service and member.live(at)]
@@ -90,6 +94,10 @@ class Fleet:
                 known = found.get(key)
                 found[key] = hold if known is None or hold.since < known.since else known
         return sorted(found.values(), key=lambda hold: hold.since)
+
+    def waits(self, at: float) -> list[ServerWait]:
+        """Servers that live workers ask for nothing now."""
+        return [wait for member in self.members(at) if member.live(at) for wait in member.beat.waits]
 
     def not_confirmed(self, job_id: int, revision: int, *, at: float, lease: float) -> list[str]:
         """Who may still start or hold an item of a job whose pause stands in ``revision`` of the job state.

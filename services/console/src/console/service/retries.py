@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pydantic import ValidationError
 
 from common.contracts.envelope import now
 from common.contracts.jobs import Lane
-from common.contracts.names import ItemState
+from common.contracts.names import Command, ItemState
 from common.contracts.status import ItemStatus, Reason
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
+from common.telemetry import get_logger
 from console.errors import Refused
-from console.ports import Item, Job, WorkQueue
+from console.ports import Item, Items, Job, PendingCommand, WorkQueue
 from console.service.drafts import lanes_of
 
 
@@ -80,3 +82,49 @@ async def ask_again(queue: WorkQueue, job: Job, item: Item, *, force: bool, caus
     """Queue an item anew, shown first. Raises Refused when that cannot be."""
     work, lane = prepare(job, item, force=force)
     await queue.ask_again(fresh(item.status), work, lane, cause=cause, trace=job.trace)
+
+
+_PAGE = 200
+_AT_ONCE = 1000
+"""Items that one command asks for again before others have their turn."""
+
+
+class Retries:
+    """Carries out retries. Done again after a crash, it asks for what still counts as failed."""
+
+    def __init__(self, *, items: Items, queue: WorkQueue) -> None:
+        self._items = items
+        self._queue = queue
+        self._reached: dict[int, int] = {}
+
+    async def carry_out(self, job: Job, pending: PendingCommand) -> bool:
+        """Ask for the items again; False when some are left for the next time. Raises BusUnavailable."""
+        wish = pending.wish
+        cause = f"command:{job.trace}:{pending.command_id}"
+        if wish.item_id is not None:
+            item = await asyncio.to_thread(self._items.get, job.job_id, wish.item_id)
+            if item is not None:
+                await self._ask_again(job, item, force=wish.command is Command.FORCE_RETRY_ITEM, cause=cause)
+            return True
+        asked = 0
+        while page := await asyncio.to_thread(
+            self._items.failed,
+            job.job_id,
+            error_code=wish.error_code,
+            after=self._reached.get(pending.command_id, 0),
+            limit=_PAGE,
+        ):
+            if asked >= _AT_ONCE:
+                return False
+            await asyncio.gather(*(self._ask_again(job, item, force=False, cause=cause) for item in page))
+            self._reached[pending.command_id] = page[-1].item_id
+            asked += len(page)
+        self._reached.pop(pending.command_id, None)
+        return True
+
+    async def _ask_again(self, job: Job, item: Item, *, force: bool, cause: str) -> None:
+        try:
+            await ask_again(self._queue, job, item, force=force, cause=cause)
+        except Refused as refused:
+            # It could be done when it was accepted; what is gone since is not waited for.
+            get_logger().warning("a retry cannot be done any more", job=job.job_id, reason=refused.message)

@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from common.contracts.names import ItemState, JobState, Stage
-from common.contracts.status import CurrentItem
+from common.contracts.status import CurrentItem, Reason, ServerWait
 from console.ports import Counts, Item, Job
+from console.service.findings import findings_view
 from console.service.fleet import Fleet, Member, current, status_of
 
 _MAX_ITEMS_SHOWN = 64
 
 
-def job_view(job: Job, counts: Counts) -> dict[str, Any]:
-    """A job with its stages, and how many items stand where."""
+def job_view(job: Job, counts: Counts, waits_for: Reason | None = None) -> dict[str, Any]:
+    """A job with its stages, and how many items stand where; ``waits_for``: why it does not move."""
     stages = [_stage_view(job, stage, counts.get(stage, {})) for stage in job.stage_states]
     work = [stage for stage in stages if stage["stage"] != Stage.PLAN]
     totals = {state.value: sum(stage["counts"][state.value] for stage in work) for state in ItemState}
@@ -27,7 +28,9 @@ def job_view(job: Job, counts: Counts) -> dict[str, Any]:
         "sources": list(job.draft.sources),
         "download_sources": list(job.draft.download_sources),
         "playlist_scope": list(job.draft.playlist_scope),
+        "pool_scope": list(job.draft.pool_scope),
         "priority": job.draft.priority,
+        "waits_for": waits_for.model_dump() if waits_for else None,
         "notes": list(job.draft.notes),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at),
@@ -38,9 +41,19 @@ def job_view(job: Job, counts: Counts) -> dict[str, Any]:
     }
 
 
-def item_view(item: Item, live: dict[str, CurrentItem] | None = None) -> dict[str, Any]:
-    """An item; what a worker tells of it now where one has it in hand."""
+def item_view(
+    item: Item,
+    live: dict[str, CurrentItem] | None = None,
+    *,
+    waits_for: Reason | None = None,
+    state: ItemState | None = None,
+) -> dict[str, Any]:
+    """An item; what a worker tells of it now where one has it in hand, else why it does not move.
+
+    ``state``: the one to be shown, where more is known than STATUS tells.
+    """
     status = item.status
+    state = state or status.state
     now = (live or {}).get(item.subject)
     return {
         "id": item.item_id,
@@ -49,8 +62,9 @@ def item_view(item: Item, live: dict[str, CurrentItem] | None = None) -> dict[st
         "lane": status.lane,
         "key": status.key,
         "title": status.title,
-        "state": status.state.value,
-        "status": status.state.value,
+        "state": state.value,
+        "status": state.value,
+        "waits_for": waits_for.model_dump() if waits_for else None,
         "tries": status.tries,
         "max_tries": status.max_tries,
         "worker": status.worker,
@@ -76,6 +90,7 @@ def worker_view(member: Member, at: float) -> dict[str, Any]:
         "status": status_of(member, at),
         "last_seen_seconds": round(max(0.0, at - member.seen)),
         "concurrency": beat.concurrency,
+        "settings_revision": beat.settings_revision,
         "current_song": song if live else None,
         "current_playlist": playlist if live else None,
         "speed_bytes_per_sec": round(member.speed(at)),
@@ -96,23 +111,24 @@ def live_items(fleet: Fleet, at: float) -> dict[str, CurrentItem]:
 
 def dashboard(
     *,
-    jobs: Sequence[tuple[Job, Counts]],
+    jobs: Sequence[dict[str, Any]],
     failures: Iterable[Item],
     downloaded: int,
     fleet: Fleet,
     at: float,
+    waits: Sequence[ServerWait],
     status_lag: int,
     upload_configured: bool,
     include_items: bool,
 ) -> dict[str, Any]:
-    """Everything that the first page shows. ``at``: monotonic seconds, as the fleet counts them."""
+    """Everything that the first page shows. ``jobs`` are views; ``at``: monotonic seconds, as the fleet counts them."""
     workers = [worker_view(member, at) for member in fleet.members(at)]
     if not include_items:
         workers = [{**worker, "items": []} for worker in workers]
     return {
         "download_stats": {"downloaded_songs": downloaded},
         "transfer_stats": {"download_speed_bytes_per_sec": round(fleet.download_speed(at))},
-        "jobs": [job_view(job, counts) for job, counts in jobs],
+        "jobs": list(jobs),
         "workers": workers,
         "failures": [item_view(item) for item in failures],
         "holds": [
@@ -126,7 +142,17 @@ def dashboard(
             }
             for hold in fleet.holds(at)
         ],
+        "waits": [
+            {
+                "server": wait.server,
+                "reason": wait.reason.model_dump(),
+                "since": _time(wait.since),
+                "until": _time(wait.until),
+            }
+            for wait in waits
+        ],
         "object_store": _object_store(fleet, at, upload_configured),
+        "findings": findings_view(fleet, at),
         "snapshot": _snapshot(fleet, at),
         "status_lag": status_lag,
     }

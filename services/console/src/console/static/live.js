@@ -38,7 +38,8 @@
       return;
     }
     if (inUse(from)) return;
-    for (const name of from.getAttributeNames()) if (!to.hasAttribute(name)) from.removeAttribute(name);
+    // Whether details are open is the reader's choice, not the server's.
+    for (const name of from.getAttributeNames()) if (name !== "open" && !to.hasAttribute(name)) from.removeAttribute(name);
     for (const name of to.getAttributeNames())
       if (from.getAttribute(name) !== to.getAttribute(name)) from.setAttribute(name, to.getAttribute(name));
     morphChildren(from, to);

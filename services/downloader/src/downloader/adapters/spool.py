@@ -35,10 +35,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class HeldSong:
     """A song's lock; what this process has open of the song is closed before others get it."""
 
-    def __init__(self, lock: ByteLock, leave: Callable[[], None]) -> None:
+    def __init__(self, lock: ByteLock, leave: Callable[[], None], note: Callable[[str], None]) -> None:
         self.waited = lock.waited
         self._lock = lock
         self._leave = leave
+        self._note = note
+
+    def held_for(self, item: str) -> None:
+        """Note the item (the subject of its status) on whose behalf the song is fetched."""
+        self._note(item)
 
     def release(self) -> None:
         """Let go; a second call does nothing."""
@@ -64,6 +69,7 @@ class SpoolFolder:
         self._prefix = f"{root}/"
         self._locks = Locks(root / "locks")
         self._records = Records(root)
+        self._items: dict[int, str] = {}
         # After a power cut the length of a part says nothing of its content.
         self._boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
 
@@ -72,7 +78,15 @@ class SpoolFolder:
         lock = self._locks.acquire(song_id, patience=LOCK_PATIENCE, canceled=canceled)
         if lock is None:
             raise SongBusy
-        return HeldSong(lock, lambda: self._records.let_go(song_id))
+
+        def note(item: str) -> None:
+            self._items[song_id] = item
+
+        def leave() -> None:
+            self._items.pop(song_id, None)
+            self._records.let_go(song_id)
+
+        return HeldSong(lock, leave, note)
 
     @contextmanager
     def folder_lock(self, number: int) -> Iterator[None]:
@@ -113,13 +127,15 @@ class SpoolFolder:
 
     def remember_fetch(self, song_id: int, state: FetchState) -> None:
         """Note whose bytes the part holds."""
-        self._write(song_id, {"song": song_id, "state": "fetching", "boot": self._boot, "fetch": vars(state)})
+        record = {"song": song_id, "state": "fetching", "boot": self._boot, "fetch": vars(state)}
+        self._write(song_id, {**record, "item": self._items.get(song_id, "")})
 
     def remember_placing(self, song_id: int, state: Placing) -> None:
         """Note where the song goes."""
         record = {
             "song": song_id,
             "state": "placing",
+            "item": self._items.get(song_id, ""),
             "cause": state.cause,
             "fact": state.fact.model_dump_json(exclude_none=True),
             "path": state.path.name,
@@ -162,6 +178,43 @@ class SpoolFolder:
                     self.forget(song)
                     removed += 1
         return removed
+
+    def left(self) -> list[tuple[int, str]]:
+        """Songs with a part that nobody has in hand, and the item it was fetched for.
+
+        Empty where nothing is noted of the part: then it cannot be continued.
+        """
+        found = []
+        for song in [int(part.stem) for part in self.root.glob("*.part") if part.stem.isdecimal()]:
+            lock = self._locks.acquire(song, patience=0.0, canceled=lambda: False)
+            if lock is None:
+                continue
+            with lock, contextlib.suppress(ValueError, KeyError, AttributeError):
+                record = json.loads(self._records.read(song) or b"{}")
+                if not record:
+                    found.append((song, ""))
+                elif record.get("item") and (record["state"] == "fetching" or self._unmoved(song)):
+                    found.append((song, str(record["item"])))
+        return found
+
+    def abandon(self, song_id: int) -> bool:
+        """Remove the part of a song that nobody has in hand; False where somebody has by now, or it was placed."""
+        lock = self._locks.acquire(song_id, patience=0.0, canceled=lambda: False)
+        if lock is None:
+            return False
+        with lock:
+            noted = self.recall(song_id)
+            if isinstance(noted, Torn) or (isinstance(noted, Placing) and not self._unmoved(song_id)):
+                return False
+            self.forget(song_id)
+        return True
+
+    def _unmoved(self, song_id: int) -> bool:
+        """Whether a file that was to be placed is here and nowhere else: a move that began gave it a second name."""
+        try:
+            return self.part(song_id).stat().st_nlink == 1
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Remove our spare records, and let go of all locks."""

@@ -232,7 +232,9 @@ class StoreSong:
             return Already(fact=known, mine=request.mine)
         fetched = self._fetcher.fetch(candidate, song.song_id, mode=ImportMode.REFERENCE, noted=None, watch=watch)
         inspected, _ = self._verify(song, fetched, watch)
-        fact = _fact(song, candidate, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator)
+        fact = _fact(
+            song, candidate, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator, known=known
+        )
         return Ready(fact=fact, created=False)
 
     def _verify(self, song: SongDownload, fetched: Fetched, watch: Watch) -> tuple[Inspected, str]:
@@ -287,10 +289,10 @@ class StoreSong:
         if old is not None and old.sha256 == fetched.sha256 and self._library.holds(old.locator, old.size):
             # The same bytes again: the file stays, only the fact is renewed.
             self._spool.forget(song.song_id)
-            fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=old.locator)
+            fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=old.locator, known=known)
             return Ready(fact=fact, created=False, result={**result, "content": "unchanged"})
         targets = self._layout.targets(song, ext=inspected.format.ext)
-        fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=targets[0])
+        fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=targets[0], known=known)
         placing = Placing(
             cause=request.cause,
             fact=fact,
@@ -311,12 +313,21 @@ class StoreSong:
 
 
 def _fact(
-    song: SongDownload, candidate: Candidate, fetched: Fetched, inspected: Inspected, *, backend: str, locator: str
+    song: SongDownload,
+    candidate: Candidate,
+    fetched: Fetched,
+    inspected: Inspected,
+    *,
+    backend: str,
+    locator: str,
+    known: FileStored | None,
 ) -> FileStored:
     return FileStored(
         backend=backend,
         song_id=song.song_id,
-        asset_id=asset_id(song.song_id, MAIN_VARIANT),
+        # Ids that were adopted are kept; a better file is the same asset.
+        asset_id=asset_id(song.song_id, MAIN_VARIANT) if known is None else known.asset_id,
+        location_id=None if known is None else known.location_id,
         locator=locator,
         sha256=fetched.sha256,
         size=fetched.size,

@@ -8,8 +8,9 @@ from common.contracts.status import Reason
 from exporter.service.projection import Position
 
 _CHOICES = (
-    "The catalog and its last snapshot are left as they are. Restore the bus from the backup that belongs to "
-    "them; or, if the bus is right and the catalog is to follow it, run `exporter rebuild`."
+    "The catalog and its last snapshot are left as they are. Restore the bus with `music-cloud restore`; or, without "
+    "a backup, fill it from the catalog with `music-cloud reseed`; or, if the bus is right and the catalog is to "
+    "follow it, run `exporter rebuild`."
 )
 
 

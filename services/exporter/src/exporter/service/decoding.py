@@ -92,6 +92,11 @@ def _names(values: tuple[str, ...]) -> str | None:
     return _text(", ".join(values)) if values else None
 
 
+def _taken_apart(values: tuple[str, ...]) -> str | None:
+    """The names as JSON if joining them loses where one ends ("Earth, Wind & Fire"): a reseed needs them."""
+    return None if tuple((_names(values) or "").split(", ")) == (values or ("",)) else _json(values)
+
+
 def _song_listed(fact: SongListed, version: Row) -> Row:
     return (
         fact.song_id,
@@ -107,6 +112,7 @@ def _song_listed(fact: SongListed, version: Row) -> Row:
         _text(fact.fingerprint),
         fact.metadata_status,
         _object(fact.metadata),
+        _taken_apart(fact.singers),
     )
 
 
@@ -118,12 +124,13 @@ def _song_described(fact: SongDescribed, version: Row) -> Row:
         _names(fact.singers),
         _text(fact.album),
         _object(fact.metadata),
+        _taken_apart(fact.singers),
     )
 
 
 def _song_pinned(fact: SongPinned, version: Row) -> Row:
     choice = fact.model_dump(include={"match_source", "match_remote_id", "banned", "by"}, exclude_defaults=True)
-    return (fact.song_id, *version, _text(fact.name), _names(fact.singers), _object(choice))
+    return (fact.song_id, *version, _text(fact.name), _names(fact.singers), _object(choice), _taken_apart(fact.singers))
 
 
 def _file_stored(fact: FileStored, version: Row) -> Row:
@@ -148,7 +155,7 @@ def _file_stored(fact: FileStored, version: Row) -> Row:
         *version,
         fact.backend_kind.value,
         fact.asset_id,
-        ids.location_id(fact.asset_id, fact.backend),
+        ids.location_id(fact.asset_id, fact.backend) if fact.location_id is None else fact.location_id,
         _text(fact.locator) or "",
         fact.sha256,
         fact.size,
@@ -159,6 +166,7 @@ def _file_stored(fact: FileStored, version: Row) -> Row:
         _text(fact.tags.album),
         _json({key: value for key, value in format.items() if value is not None}),
         _json({key: value for key, value in origin.items() if value is not None}),
+        _taken_apart(fact.tags.artists),
     )
 
 
@@ -209,7 +217,7 @@ def _pool_defined(fact: PoolDefined, version: Row) -> Row:
 
 
 def _backend_defined(fact: BackendDefined, version: Row) -> Row:
-    return (fact.backend, *version, fact.kind.value, _text(fact.public_base_url), fact.read_only)
+    return (fact.backend, *version, fact.kind.value, _text(fact.public_base_url), fact.read_only, fact.backend_id)
 
 
 _MODELS: dict[str, tuple[type[Fact], Any]] = {fact.TYPE: (fact, Envelope[fact]) for fact in FACTS}  # type: ignore[valid-type]

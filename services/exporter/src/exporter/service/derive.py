@@ -112,12 +112,13 @@ def backends(connection: Connection, *, library_root: str) -> None:
     named = [tuple(row) for row in run(sql.KNOWN_BACKENDS).all()]
     for name, kind in named:
         rows[name] = (ids.backend_id(name), name, kind, _base_path(name, library_root), None)
-    defined = run("SELECT backend, kind, public_base_url, read_only FROM fact_backends WHERE NOT removed").all()
-    for name, kind, url, read_only in defined:
+    defined = run("SELECT backend, kind, public_base_url, read_only, backend_id FROM fact_backends WHERE NOT removed")
+    for name, kind, url, read_only, adopted in defined.all():
         config = {"public_base_url": url, "read_only": bool(read_only) or None}
         known = {key: value for key, value in config.items() if value is not None}
         text = dump_json(known) if known else None
-        rows[name] = (ids.backend_id(name), name, kind, _base_path(name, library_root), text)
+        id = ids.backend_id(name) if adopted is None else int(adopted)
+        rows[name] = (id, name, kind, _base_path(name, library_root), text)
     wanted = sorted(rows.values())
     held = sorted(
         (tuple(row) for row in run("SELECT id, name, backend_type, base_path, config_json FROM storage_backends")),
@@ -127,6 +128,10 @@ def backends(connection: Connection, *, library_root: str) -> None:
         run("DELETE FROM storage_backends")
         for row in wanted:
             run("INSERT OR IGNORE INTO storage_backends VALUES (?, ?, ?, ?, ?)", row)
+        for id, name, *_ in held:
+            if name in rows and rows[name][0] != id:
+                # It was adopted after its files were known: until then it had the derived id.
+                run("UPDATE file_locations SET backend_id = ? WHERE backend_id = ?", (rows[name][0], id))
     run("DELETE FROM temp.known_backends")
     for name, _ in named:
         run("INSERT INTO temp.known_backends VALUES (?)", (name,))

@@ -5,7 +5,7 @@ Rows are never deleted: a withdrawn fact keeps its place with ``removed``, as it
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import Boolean, Column, Connection, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.dialects import sqlite
 
 metadata = MetaData()
@@ -13,6 +13,10 @@ metadata = MetaData()
 
 def _id(name: str) -> Column[int]:
     return Column(name, Integer, primary_key=True, autoincrement=False)
+
+
+def _names_list() -> Column[str]:
+    return Column("singers_list", Text, comment="as JSON, where `singers` cannot be taken apart again")
 
 
 def _version() -> tuple[Column[int], Column[int], Column[bool]]:
@@ -39,6 +43,7 @@ songs_listed = Table(
     Column("fingerprint", Text),
     Column("metadata_status", Text, nullable=False),
     Column("metadata", Text),
+    _names_list(),
 )
 
 songs_described = Table(
@@ -50,6 +55,7 @@ songs_described = Table(
     Column("singers", Text),
     Column("album", Text),
     Column("metadata", Text),
+    _names_list(),
 )
 
 songs_pinned = Table(
@@ -60,6 +66,7 @@ songs_pinned = Table(
     Column("name", Text),
     Column("singers", Text),
     Column("choice", Text, comment="match, bans and who chose, as JSON; never leaves this database"),
+    _names_list(),
 )
 
 files = Table(
@@ -82,6 +89,7 @@ files = Table(
     Column("album", Text),
     Column("format", Text, nullable=False, comment="codec, bitrate and so on, as JSON"),
     Column("origin", Text, nullable=False, comment="where the bytes came from, as JSON"),
+    _names_list(),
     # By backend first: a song's files are then found with one search per backend, and there are few.
     sqlite_with_rowid=False,
 )
@@ -131,6 +139,7 @@ backends = Table(
     Column("kind", Text, nullable=False),
     Column("public_base_url", Text),
     Column("read_only", Boolean(create_constraint=False), nullable=False),
+    Column("backend_id", Integer, comment="where it was adopted; otherwise derived from the name"),
     sqlite_with_rowid=False,
 )
 
@@ -166,6 +175,17 @@ KEYS_OF_THINGS = {
     "fact_pools": ("platform", "external_id"),
 }
 """What an id stands for. The same id with another key is a collision, and the second is kept out."""
+
+
+def ensure(connection: Connection) -> None:
+    """Make what is missing: the tables, and columns that an older version did not have."""
+    metadata.create_all(connection)
+    for table in metadata.tables.values():
+        present = {row.name for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
+        for column in table.c:
+            if column.name not in present:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def upsert(table: Table) -> str:

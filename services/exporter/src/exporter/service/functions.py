@@ -7,8 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from common.catalog import ids
-
 dump_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 """JSON that is the same for the same value, whatever the order in which it was put together."""
 
@@ -20,7 +18,6 @@ def register(connection: Connection) -> None:
     """Make the functions known to this connection."""
     raw: Any = connection.connection.driver_connection
     raw.create_function("song_metadata", 8, song_metadata, deterministic=True)
-    raw.create_function("id_of_backend", 1, ids.backend_id, deterministic=True)
 
 
 def song_metadata(

@@ -110,7 +110,7 @@ class Projection:
         self._library_root = library_root
         register(connection)
         catalog.metadata.create_all(connection)
-        facts.metadata.create_all(connection)
+        facts.ensure(connection)
         derive.prepare(connection)
         self._upserts = {table: facts.upsert(table) for table in TABLES.values()}
         self._begin()

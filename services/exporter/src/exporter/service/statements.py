@@ -57,7 +57,8 @@ DELETE FROM songs WHERE id IN (
 
 SONG_FILES = """
 INSERT INTO temp.song_files
-SELECT f.song_id, f.variant, f.backend, f.asset_id, f.location_id, id_of_backend(f.backend),
+SELECT f.song_id, f.variant, f.backend, f.asset_id, f.location_id,
+       (SELECT id FROM storage_backends k WHERE k.name = f.backend),
        row_number() OVER (
            PARTITION BY f.song_id, f.variant
            ORDER BY f.backend <> 'library', f.backend_kind <> 'filesystem', f.backend

@@ -66,7 +66,13 @@ def current(planned: FileStored, last: FileStored | None) -> FileStored | None:
 
 def copy_fact(stored: FileStored, backend: str) -> FileStored:
     """What is said of the copy: the same file, in the object store, under the same locator."""
-    changes = {"backend": backend, "backend_kind": BackendKind.OBJECT_STORAGE, "import_mode": None, "revision": 0}
+    changes = {
+        "backend": backend,
+        "backend_kind": BackendKind.OBJECT_STORAGE,
+        "import_mode": None,
+        "location_id": None,
+        "revision": 0,
+    }
     return stored.model_copy(update=changes)
 
 

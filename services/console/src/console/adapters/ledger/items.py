@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, literal, select, tuple_, update
 
 from common.contracts.names import ItemState, JobState, JobType, Stage
 from common.contracts.status import ItemStatus, Reason
 from console.adapters.ledger.database import Database
 from console.adapters.ledger.runs import insert_stages
 from console.adapters.ledger.tables import item_counts, job_events, job_items, job_runs, job_stages, projections
-from console.ports import Counts, Item
+from console.ports import Counts, Item, SetAside
 
 _NAME = "status"
 _CHUNK = 500
 """Subjects per query: databases limit the parameters of one statement."""
+_LARGEST = 2**63
+"""Beyond it no database has integers, and no id of ours is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,12 @@ class ItemStore:
             row = connection.execute(query).one_or_none()
         return _item(row) if row else None
 
+    def by_subject(self, subject: str) -> Item | None:
+        """The item of which STATUS tells under ``subject``."""
+        with self._database.read() as connection:
+            row = connection.execute(select(job_items).where(job_items.c.subject == subject)).one_or_none()
+        return _item(row) if row else None
+
     def page(
         self, job_id: int, *, states: Sequence[ItemState] = (), stage: Stage | None = None, after: int, limit: int
     ) -> list[Item]:
@@ -137,16 +145,107 @@ class ItemStore:
         states = [state for state in ItemState if not state.ended]
         return self.page(job_id, states=states, after=after, limit=limit)
 
-    def failures(self, job_ids: Sequence[int], *, limit: int) -> list[Item]:
-        """Failed items of these jobs, the newest first."""
+    def failed(self, job_id: int, *, error_code: str | None, after: int, limit: int) -> list[Item]:
+        """Failed items of a job (by one kind of error) with a number above ``after``, in order."""
+        query = select(job_items).where(
+            job_items.c.job_run_id == job_id, job_items.c.status == ItemState.FAILED.value, job_items.c.id > after
+        )
+        if error_code is not None:
+            query = query.where(job_items.c.error_code == error_code)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query.order_by(job_items.c.id).limit(limit))]
+
+    def set_aside(self, job_id: int, stage: Stage) -> bool:
+        """Whether an item of the stage waits for a time of its own."""
         query = (
-            select(job_items)
-            .where(job_items.c.job_run_id.in_(job_ids), job_items.c.status == ItemState.FAILED.value)
-            .order_by(job_items.c.id.desc())
-            .limit(limit)
+            select(job_items.c.id)
+            .where(
+                job_items.c.job_run_id == job_id,
+                job_items.c.next_try_at.is_not(None),
+                job_items.c.item_type == stage.value,
+                job_items.c.status == ItemState.QUEUED.value,
+            )
+            .limit(1)
         )
         with self._database.read() as connection:
+            return connection.scalar(query) is not None
+
+    def due(self, job_id: int, *, after: tuple[datetime, int] | None, until: datetime, limit: int) -> list[Item]:
+        """Items that wait for a time up to ``until``, the earliest first; ``after``: time and id of the last one."""
+        query = select(job_items).where(
+            job_items.c.job_run_id == job_id,
+            job_items.c.next_try_at.is_not(None),
+            job_items.c.next_try_at <= until,
+            job_items.c.status == ItemState.QUEUED.value,
+        )
+        place = (job_items.c.next_try_at, job_items.c.id)
+        if after is not None:
+            last = (literal(value, column.type) for value, column in zip(after, place, strict=True))
+            query = query.where(tuple_(*place) > tuple_(*last))
+        query = query.order_by(*place).limit(limit)
+        with self._database.read() as connection:
             return [_item(row) for row in connection.execute(query)]
+
+    def aside(self, job_id: int) -> list[SetAside]:
+        """The items that wait for times of their own, by reason; those that keep most come first."""
+        query = (
+            select(
+                job_items.c.error_code,
+                job_items.c.last_error,
+                func.count().label("items"),
+                func.min(job_items.c.next_try_at).label("next_at"),
+            )
+            .where(
+                job_items.c.job_run_id == job_id,
+                job_items.c.next_try_at.is_not(None),
+                job_items.c.status == ItemState.QUEUED.value,
+            )
+            .group_by(job_items.c.error_code, job_items.c.last_error)
+            .order_by(func.count().desc())
+            .limit(10)
+        )
+        with self._database.read() as connection:
+            return [
+                SetAside(
+                    reason=Reason(code=row.error_code or "retry", message=row.last_error or "It did not work yet."),
+                    count=row.items,
+                    next_at=row.next_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def ahead(self, item: Item, *, limit: int) -> int:
+        """How many items of the same lane stand before a queued one, counted up to ``limit``."""
+        before = (
+            select(job_items.c.id)
+            .where(
+                job_items.c.job_run_id == item.status.job_id,
+                job_items.c.status == ItemState.QUEUED.value,
+                job_items.c.id < item.item_id,
+                job_items.c.item_type == item.status.stage.value,
+                job_items.c.lane == item.status.lane,
+                job_items.c.next_try_at.is_(None),
+            )
+            .limit(limit)
+            .subquery()
+        )
+        with self._database.read() as connection:
+            return int(connection.scalar(select(func.count()).select_from(before)) or 0)
+
+    def failures(self, job_ids: Sequence[int], *, limit: int) -> list[Item]:
+        """Failed items of these jobs, the newest first."""
+        rows: list[Row[Any]] = []
+        with self._database.read() as connection:
+            # One job at a time, by its index: of several together all failures would be sorted first.
+            for job_id in job_ids:
+                query = (
+                    select(job_items)
+                    .where(job_items.c.job_run_id == job_id, job_items.c.status == ItemState.FAILED.value)
+                    .order_by(job_items.c.id.desc())
+                    .limit(limit)
+                )
+                rows += connection.execute(query).all()
+        return [_item(row) for row in sorted(rows, key=lambda row: -row.id)[:limit]]
 
     def _stage_id(self, connection: Connection, job_id: int, stage: Stage, at: datetime) -> int:
         key = (job_id, stage)
@@ -276,7 +375,7 @@ def _row(told: Told, stage_id: int) -> dict[str, Any]:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and abs(value) < _LARGEST else None
 
 
 def _item(row: Row[Any]) -> Item:

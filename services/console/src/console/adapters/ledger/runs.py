@@ -12,7 +12,7 @@ from common.contracts.jobs import ActiveJob
 from common.contracts.names import Command, JobState, JobType, Stage
 from console.adapters.ledger.database import Database
 from console.adapters.ledger.tables import job_commands, job_events, job_runs, job_stages
-from console.ports import Job, JobDraft, PendingCommand
+from console.ports import Job, JobDraft, PendingCommand, Wish
 from console.service.drafts import draft_of
 
 _UNENDED = [state.value for state in JobState if not state.ended]
@@ -45,6 +45,12 @@ class RunStore:
         """One job."""
         return next(iter(self._jobs(select(job_runs).where(job_runs.c.id == job_id))), None)
 
+    def config(self, job_id: int) -> dict[str, Any]:
+        """The configuration that a job was started with, secrets masked; empty where there is no such job."""
+        with self._database.read() as connection:
+            found = connection.scalar(select(job_runs.c.config_snapshot_json).where(job_runs.c.id == job_id))
+        return dict(found or {})
+
     def unended(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
         return self._jobs(select(job_runs).where(job_runs.c.status.in_(_UNENDED)).order_by(job_runs.c.id))
@@ -73,6 +79,12 @@ class RunStore:
             query = query.where(job_runs.c.id < before)
         return self._jobs(query)
 
+    def count_by_state(self) -> dict[JobState, int]:
+        """How many jobs stand where."""
+        query = select(job_runs.c.status, func.count()).group_by(job_runs.c.status)
+        with self._database.read() as connection:
+            return {JobState(status): count for status, count in connection.execute(query)}
+
     def last_id(self) -> int:
         """The highest number that a job here has; 0 without jobs."""
         with self._database.read() as connection:
@@ -85,7 +97,7 @@ class RunStore:
         *,
         at: datetime,
         event: str,
-        command: tuple[Command, int | None] | None = None,
+        wish: Wish | None = None,
     ) -> int | None:
         """Commit a state, and with it the command that led to it; return the command's number."""
         values: dict[str, Any] = {"status": state.value, "ended_at": at if state.ended else None}
@@ -97,13 +109,16 @@ class RunStore:
                 values |= {"closed": False, "swept": False}
                 connection.execute(update(job_runs).where(job_runs.c.id == job_id).values(values))
                 _event(connection, job_id, state.value, event, at)
-            if command is None:
+            if wish is None:
                 return None
+            if wish.priority is not None:
+                connection.execute(update(job_runs).where(job_runs.c.id == job_id).values(priority=wish.priority))
             inserted = connection.execute(
                 insert(job_commands).values(
                     job_run_id=job_id,
-                    command_type=command[0].value,
-                    target_item_id=command[1],
+                    command_type=wish.command.value,
+                    target_item_id=wish.item_id,
+                    error_code=wish.error_code,
                     status="pending",
                     created_at=at,
                 )
@@ -142,8 +157,7 @@ class RunStore:
                 PendingCommand(
                     command_id=row.id,
                     job_id=row.job_run_id,
-                    command=Command(row.command_type),
-                    item_id=row.target_item_id,
+                    wish=Wish(command=Command(row.command_type), item_id=row.target_item_id, error_code=row.error_code),
                 )
                 for row in connection.execute(query)
             ]
@@ -193,6 +207,7 @@ def _insert(
             sources=list(draft.sources),
             download_sources=list(draft.download_sources),
             playlist_scope_json=list(draft.playlist_scope),
+            pool_scope_json=list(draft.pool_scope),
             upload_backend=draft.upload_backend,
             notes_json=list(draft.notes),
             config_snapshot_json=config,
@@ -240,6 +255,7 @@ def _job(row: Row[Any], stages: dict[Stage, JobState]) -> Job:
             sources=tuple(row.sources),
             download_sources=tuple(row.download_sources),
             playlist_scope=tuple(row.playlist_scope_json),
+            pool_scope=tuple(row.pool_scope_json),
             priority=row.priority,
             upload_backend=row.upload_backend,
             notes=tuple(row.notes_json),

@@ -6,23 +6,22 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     Column,
     DateTime,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
     String,
     Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = 1
+from common.database import WholeNumber
 
 metadata = MetaData()
 
@@ -40,30 +39,29 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None else None
 
 
-BigId = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts up only a column that is called INTEGER; its integers have 64 bits anyway."""
-
 schema_info = Table(
     "schema_info",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("id", WholeNumber, primary_key=True),
+    Column("version", WholeNumber, nullable=False),
 )
+"""Where databases from before the migrations kept a version; it stays 1."""
 
 job_runs = Table(
     "job_runs",
     metadata,
-    Column("id", BigId, primary_key=True, autoincrement=False),
-    Column("job_type", String(32), nullable=False),
-    Column("status", String(32), nullable=False),
-    Column("priority", Integer, nullable=False, default=0),
+    Column("id", WholeNumber, primary_key=True, autoincrement=False),
+    Column("job_type", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("priority", WholeNumber, nullable=False, default=0),
     Column("sources", JSON, nullable=False),
     Column("download_sources", JSON, nullable=False),
     Column("playlist_scope_json", JSON, nullable=False),
-    Column("upload_backend", String(64)),
+    Column("pool_scope_json", JSON, nullable=False, server_default="[]"),
+    Column("upload_backend", String),
     Column("notes_json", JSON, nullable=False),
     Column("config_snapshot_json", JSON, nullable=False),
-    Column("trace", String(64), nullable=False),
+    Column("trace", String, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
     Column("ended_at", Moment),
@@ -76,11 +74,11 @@ job_runs = Table(
 job_stages = Table(
     "job_stages",
     metadata,
-    Column("id", BigId, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("job_run_id", ForeignKey("job_runs.id"), nullable=False),
-    Column("stage_type", String(32), nullable=False),
-    Column("seq_no", Integer, nullable=False),
-    Column("status", String(32), nullable=False),
+    Column("stage_type", String, nullable=False),
+    Column("seq_no", WholeNumber, nullable=False),
+    Column("status", String, nullable=False),
     Column("started_at", Moment),
     Column("ended_at", Moment),
     UniqueConstraint("job_run_id", "stage_type"),
@@ -89,28 +87,28 @@ job_stages = Table(
 job_items = Table(
     "job_items",
     metadata,
-    Column("id", BigId, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("job_run_id", ForeignKey("job_runs.id"), nullable=False),
     Column("job_stage_id", ForeignKey("job_stages.id"), nullable=False),
-    Column("subject", String(255), nullable=False, unique=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("item_type", String(32), nullable=False),
-    Column("lane", String(64), nullable=False),
-    Column("item_key", String(128), nullable=False),
+    Column("subject", String, nullable=False, unique=True),
+    Column("sequence", WholeNumber, nullable=False),
+    Column("item_type", String, nullable=False),
+    Column("lane", String, nullable=False),
+    Column("item_key", String, nullable=False),
     Column("title", Text, nullable=False),
-    Column("pool_id", BigInteger),
-    Column("playlist_id", BigInteger),
-    Column("song_id", BigInteger),
-    Column("location_id", BigInteger),
+    Column("pool_id", WholeNumber),
+    Column("playlist_id", WholeNumber),
+    Column("song_id", WholeNumber),
+    Column("location_id", WholeNumber),
     Column("payload_json", JSON, nullable=False),
     Column("result_json", JSON, nullable=False),
-    Column("status", String(32), nullable=False),
-    Column("worker_id", String(96)),
-    Column("tries", Integer, nullable=False),
-    Column("max_tries", Integer, nullable=False),
-    Column("interruptions", Integer, nullable=False),
+    Column("status", String, nullable=False),
+    Column("worker_id", String),
+    Column("tries", WholeNumber, nullable=False),
+    Column("max_tries", WholeNumber, nullable=False),
+    Column("interruptions", WholeNumber, nullable=False),
     Column("permanent", Boolean, nullable=False),
-    Column("error_code", String(64)),
+    Column("error_code", String),
     Column("last_error", Text),
     Column("next_try_at", Moment),
     Column("queued_at", Moment),
@@ -121,34 +119,51 @@ job_items = Table(
     Index("job_items_of_job", "job_run_id", "id"),
     Index("job_items_of_job_state", "job_run_id", "status", "id"),
     Index("job_items_of_stage_state", "job_stage_id", "status", "id"),
+    # Items set aside until a time, to be put back into the queue.
+    Index(
+        "job_items_due",
+        "job_run_id",
+        "next_try_at",
+        sqlite_where=text("next_try_at IS NOT NULL"),
+        postgresql_where=text("next_try_at IS NOT NULL"),
+    ),
+    # What failed, by kind of error.
+    Index(
+        "job_items_failed",
+        "job_run_id",
+        "error_code",
+        "id",
+        sqlite_where=text("status = 'failed'"),
+        postgresql_where=text("status = 'failed'"),
+    ),
 )
 
 item_counts = Table(
     "item_counts",
     metadata,
-    Column("job_run_id", BigId, primary_key=True, autoincrement=False),
-    Column("stage_type", String(32), primary_key=True),
-    Column("status", String(32), primary_key=True),
-    Column("count", BigInteger, nullable=False),
+    Column("job_run_id", WholeNumber, primary_key=True, autoincrement=False),
+    Column("stage_type", String, primary_key=True),
+    Column("status", String, primary_key=True),
+    Column("count", WholeNumber, nullable=False),
 )
 """Kept with the items in one transaction: counting a million rows for every look would not do."""
 
 projections = Table(
     "projections",
     metadata,
-    Column("name", String(32), primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("stream_created", String(64)),
+    Column("name", String, primary_key=True),
+    Column("sequence", WholeNumber, nullable=False),
+    Column("stream_created", String),
 )
 
 job_workers = Table(
     "job_workers",
     metadata,
-    Column("id", BigId, primary_key=True),
-    Column("worker_name", String(96), nullable=False),
-    Column("service", String(64), nullable=False),
-    Column("instance", String(96), nullable=False),
-    Column("status", String(32), nullable=False),
+    Column("id", WholeNumber, primary_key=True),
+    Column("worker_name", String, nullable=False),
+    Column("service", String, nullable=False),
+    Column("instance", String, nullable=False),
+    Column("status", String, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("last_seen_at", Moment, nullable=False),
     UniqueConstraint("service", "instance"),
@@ -157,11 +172,12 @@ job_workers = Table(
 job_commands = Table(
     "job_commands",
     metadata,
-    Column("id", BigId, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("job_run_id", ForeignKey("job_runs.id"), nullable=False),
-    Column("command_type", String(32), nullable=False),
-    Column("target_item_id", BigInteger),
-    Column("status", String(32), nullable=False),
+    Column("command_type", String, nullable=False),
+    Column("target_item_id", WholeNumber),
+    Column("error_code", String),
+    Column("status", String, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("applied_at", Moment),
     Index("job_commands_status", "status"),
@@ -170,9 +186,9 @@ job_commands = Table(
 job_events = Table(
     "job_events",
     metadata,
-    Column("id", BigId, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("job_run_id", ForeignKey("job_runs.id"), nullable=False),
-    Column("event_type", String(64), nullable=False),
+    Column("event_type", String, nullable=False),
     Column("message", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Index("job_events_of_job", "job_run_id", "id"),
@@ -181,13 +197,13 @@ job_events = Table(
 job_logs = Table(
     "job_logs",
     metadata,
-    Column("id", BigId, primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("job_run_id", BigInteger),
-    Column("stage_type", String(32)),
-    Column("service", String(64), nullable=False),
-    Column("instance", String(96), nullable=False),
-    Column("level", String(16), nullable=False),
+    Column("id", WholeNumber, primary_key=True),
+    Column("sequence", WholeNumber, nullable=False),
+    Column("job_run_id", WholeNumber),
+    Column("stage_type", String),
+    Column("service", String, nullable=False),
+    Column("instance", String, nullable=False),
+    Column("level", String, nullable=False),
     Column("event", Text, nullable=False),
     Column("item", Text),
     Column("fields_json", JSON, nullable=False),
@@ -195,13 +211,34 @@ job_logs = Table(
     Index("job_logs_of_job", "job_run_id", "id"),
 )
 
+job_schedules = Table(
+    "job_schedules",
+    metadata,
+    Column("id", WholeNumber, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("job_type", String, nullable=False),
+    Column("sources", JSON, nullable=False),
+    Column("download_sources", JSON, nullable=False),
+    Column("pool_scope_json", JSON, nullable=False),
+    Column("priority", WholeNumber, nullable=False),
+    Column("cron", String),
+    Column("every_seconds", WholeNumber),
+    Column("jitter_seconds", WholeNumber, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("last_at", Moment),
+    Column("last_job_run_id", WholeNumber),
+    Column("note", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
 config_revisions = Table(
     "config_revisions",
     metadata,
-    Column("id", BigId, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("file_path", Text, nullable=False),
     Column("content_text", Text, nullable=False),
-    Column("content_hash", String(64), nullable=False),
+    Column("content_hash", String, nullable=False),
     Column("note", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("applied_at", Moment),
@@ -210,7 +247,7 @@ config_revisions = Table(
 sessions = Table(
     "console_sessions",
     metadata,
-    Column("key", String(64), primary_key=True),
+    Column("key", String, primary_key=True),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
 )

@@ -1,0 +1,1 @@
+"""``music-cloud doctor``: what is well, what is not, and the command that mends it."""

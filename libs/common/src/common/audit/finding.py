@@ -1,0 +1,59 @@
+"""What the audit found: a code for programs, a sentence and a command for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.contracts.names import Token
+from common.errors import ConfigurationError
+
+_MOST = 50
+"""Findings of one process that are believed; an honest one has a handful."""
+
+
+class Finding(BaseModel):
+    """One thing that is not as it should be. Names settings, never a path of the machine or a secret.
+
+    An error ends the start; with a warning the service goes on. ``mend`` is a command for a shell, empty
+    where none does it; folders stand in it by their settings.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    code: Token
+    severity: Literal["error", "warning"]
+    message: str = Field(max_length=600, description="one sentence, without a full stop")
+    mend: str = Field(default="", max_length=600)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one sentence, as a start that is refused says it."""
+        return f"{self.message}; mend it with: {self.mend}" if self.mend else f"{self.message}."
+
+
+class StartRefused(ConfigurationError):
+    """The audit found errors; nothing was changed."""
+
+    code = "start-refused"
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__(" ".join(finding.sentence for finding in self.findings))
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(finding.sentence for finding in self.findings)
+
+
+def read_findings(told: Any) -> tuple[Finding, ...]:
+    """The findings in a heartbeat's detail; what is not one is left out."""
+    found: list[Finding] = []
+    for one in told[:_MOST] if isinstance(told, list) else ():
+        try:
+            found.append(Finding.model_validate(one))
+        except ValidationError:
+            continue
+    return tuple(found)
