@@ -1,0 +1,1 @@
+"""``music-cloud adopt``: moving in from the older system."""
