@@ -10,6 +10,7 @@ import typer
 from cli import commands, nats_server
 from cli.access import Options
 from cli.adopt.commands import register as register_adopt
+from cli.backup.commands import register as register_backup
 from cli.config import register as register_config
 from cli.files import make_secrets
 from cli.schedules import register as register_schedules
@@ -45,6 +46,7 @@ dead_app = typer.Typer(
 app.add_typer(dead_app, name="dead")
 register_schedules(app)
 register_config(app)
+register_backup(app)
 register_adopt(app)
 
 JobId = Annotated[int, typer.Argument(help="the job's number, as `music-cloud jobs` shows it", min=1)]

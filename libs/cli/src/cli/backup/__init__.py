@@ -1,0 +1,1 @@
+"""Backup, restore and reseed: everything that cannot be made again from somewhere else, in one archive."""
