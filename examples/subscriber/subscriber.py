@@ -1,0 +1,79 @@
+"""Follows the catalog and prints songs and playlists as they come. Needs nats-py and the account `reader`.
+
+NATS_URL=nats://nas:4222 NATS_PASSWORD=... python subscriber.py
+"""
+
+import asyncio
+import json
+import os
+
+import nats
+
+GET = "$JS.API.DIRECT.GET.CATALOG"
+facts = {}  # the last fact of each subject
+shown = {}  # what was last printed of each playlist
+
+
+def take(subject, envelope):
+    """A fact, perhaps one seen before, perhaps an older one: only a revision that is not older counts."""
+    fact, known = envelope["data"], facts.get(subject)
+    if envelope["version"] != 1 or (known and fact["revision"] < known["revision"]):
+        return
+    facts[subject] = fact
+    if envelope["type"] == "song.listed":
+        print("song", fact["song_id"], "is gone" if fact["removed"] else json.dumps(fact["name"]), flush=True)
+    elif envelope["type"] == "playlist.collected":
+        show_playlist(subject.rpartition(".")[0])
+
+
+def show_playlist(key):
+    """Print a playlist if all its pages are here and of one version."""
+    first = facts.get(f"{key}.0", {"pages": 0, "removed": False})
+    pages = [facts.get(f"{key}.{number}", {}) for number in range(first["pages"])]
+    if first["removed"]:
+        told = "is gone"
+    elif pages and all(page.get("version") == first["version"] for page in pages):
+        told = f"{json.dumps(first['header']['name'])} {sum(len(page['entries']) for page in pages)} songs"
+    else:
+        return  # not whole yet: what was printed before still holds
+    if shown.get(key) != (first["version"], told):
+        shown[key] = (first["version"], told)
+        print("playlist", first["playlist_id"], told, flush=True)
+
+
+async def ask(client, **wanted):
+    """One stored message (sequence, subject, payload), or None where there is none."""
+    answer = await client.request(GET, json.dumps(wanted).encode(), timeout=5)
+    headers = answer.headers or {}
+    found = "Nats-Sequence" in headers
+    return (int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data) if found else None
+
+
+async def main():
+    bell, after = asyncio.Event(), 0
+
+    async def ring(*_):
+        bell.set()
+
+    url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
+    login = {"user": "reader", "password": os.environ["NATS_PASSWORD"]}
+    client = await nats.connect(url, **login, max_reconnect_attempts=-1, reconnect_time_wait=1, reconnected_cb=ring)
+    for subject in ("song.listed.>", "playlist.collected.>"):
+        await client.subscribe(subject, cb=ring)  # only a bell: the stream is read in order, and has it all
+    while True:
+        bell.clear()
+        try:
+            last = await ask(client, last_by_subj=">")
+            if last is not None and last[0] < after:
+                after = 0  # the stream was made anew, and its revisions with it
+                facts.clear()
+            while stored := await ask(client, seq=after + 1, next_by_subj=">"):
+                after = stored[0]
+                take(stored[1], json.loads(stored[2]))
+            await asyncio.wait_for(bell.wait(), 30)  # a bell can be lost with the connection
+        except (nats.errors.Error, TimeoutError):
+            await asyncio.sleep(1)  # the server is away, and the client connects again by itself; or all is quiet
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
