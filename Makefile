@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format types imports check bench docs lock clean
+.PHONY: help setup run test lint format types imports check bench soak docs lock clean
 
 VENV := .venv/bin
 PYTEST_ARGS ?=
@@ -40,6 +40,9 @@ check: lint types imports test ## everything that must pass before a change goes
 bench: setup ## the benchmarks: ratios against peers on this machine (takes a while)
 	@scripts/test-packages
 	@$(VENV)/python -m bench
+
+soak: setup ## random faults for SECONDS=3600, with ever new seeds
+	@$(VENV)/python -m tests.support.chaos_soak $(or $(SECONDS),3600)
 
 docs: setup ## write what is generated: music-cloud.env.example, docs/asyncapi.json
 	@for generator in scripts/generate-*; do $(VENV)/python "$$generator" || exit 1; done
