@@ -163,10 +163,13 @@ class Replay:
     ) -> tuple[list[Stored], bool, int]:
         """One pull: (messages, whether the next pull may follow, the next consumer sequence)."""
         # Idle, ask for one and wait: a pull for more would stay open, and count, until it expires.
-        request: dict[str, int | bool] = {"batch": wanted, "no_wait": True}
+        # The server counts messages as pending that newer ones of their subjects have replaced: a pull for those
+        # alone would stay open for ever without an end of its own.
+        expires = int(max_wait * 1e9)
+        request: dict[str, int | bool] = {"batch": wanted, "no_wait": True, "expires": expires}
         if not self.pending:
             wanted = 1
-            request = {"batch": 1, "expires": int(max_wait * 1e9)}
+            request = {"batch": 1, "expires": expires}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         batch: list[Stored] = []
         try:
