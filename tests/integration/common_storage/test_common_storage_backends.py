@@ -172,8 +172,15 @@ def test_a_transfer_that_is_told_to_stop_leaves_nothing(storage: Storage, tmp_pa
 
 
 def test_many_threads_share_one_storage(storage: Storage, tmp_path: Path) -> None:
+    # Made before: a source that is written anew while another thread reads it has changed, as it is told.
+    sources = [make(tmp_path, b"%d" % number) for number in range(8)]
+
+    def send(number: int) -> PutResult:
+        path, sha256, size = sources[number % 8]
+        return storage.put_file(path, f"t/{number % 8}.mp3", sha256=sha256, size=size)
+
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda n: put(storage, tmp_path, f"t/{n % 8}.mp3", b"%d" % (n % 8)), range(24)))
+        results = list(pool.map(send, range(24)))
 
     assert {read(storage, f"t/{n}.mp3") for n in range(8)} == {b"%d" % n for n in range(8)}
     assert results.count(PutResult.CREATED) >= 8
