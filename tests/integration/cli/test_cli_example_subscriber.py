@@ -75,7 +75,6 @@ async def test_it_follows_facts_pages_and_removals_over_a_restart_of_the_server(
     await writer.publish(page(0, version=1, pages=2, songs=[1, 2]), cause="c")
     await until(lambda: said()[1:] == [f"playlist 5 {json.dumps('歌单')} 3 songs"], said)
     nats_server.kill()
-    await asyncio.sleep(0.5)
     nats_server.restart()
     await writer.publish(song(1, removed=True), cause="d")
     await writer.publish(page(0, version=2, pages=1, songs=[1]), cause="e")
