@@ -12,6 +12,7 @@ import pytest
 from common.breaker import Breakers
 from common.bus.errors import StreamFull
 from common.contracts.envelope import now
+from common.contracts.jobs import Lane
 from common.contracts.names import ItemState, JobType, Stage
 from common.contracts.status import ItemStatus, Reason, ServerWait
 from common.contracts.work import SongDownload, WorkItem
@@ -32,11 +33,14 @@ class Queue:
     def __init__(self) -> None:
         self.put: list[str] = []
         self.room = 10**9
+        self.held: set[str] = set()
 
-    async def put_back(self, item: WorkItem, *, cause: str, trace: str) -> None:
+    async def put_back(self, item: WorkItem, lane: Lane, *, cause: str, trace: str, stranded: bool) -> bool:
+        assert stranded, "it was due long ago"
         if len(self.put) >= self.room:
             raise StreamFull("full")
         self.put.append(item.key)
+        return item.key not in self.held
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def wait(database: Database, job: Job, count: int) -> ItemStore:
 
 
 def make(items: ItemStore, queue: Any) -> Aside:
-    return Aside(items=items, queue=queue)
+    return Aside(items=items, queue=queue, lease=60.0)
 
 
 async def test_a_machine_that_was_just_started_puts_back_too(
@@ -100,6 +104,27 @@ async def test_many_are_put_back_a_part_at_a_time_and_each_once(
     assert await back.put_back(job) == 600
     assert len(set(queue.put)) == len(queue.put) == 2600
     assert await back.put_back(job) > 0, "what nobody has taken up is put back once more"
+
+
+async def test_what_the_queue_holds_already_is_tried_again_soon(
+    database: Database, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    queue = Queue()
+    back = make(wait(database, job, 3), queue)
+    queue.held = {"2"}
+    await back.put_back(job)
+    clock += 5
+    await back.put_back(job)
+    assert len(queue.put) == 3, "not at once: its lease may be about to end"
+    clock += 6
+    queue.held = set()
+    await back.put_back(job)
+    assert len(queue.put) == 6, "what was there may never be delivered"
+    clock += 20
+    await back.put_back(job)
+    assert len(queue.put) == 6, "now all of them are queued"
 
 
 async def test_a_full_queue_is_waited_for(database: Database, job: Job) -> None:

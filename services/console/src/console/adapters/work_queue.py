@@ -22,6 +22,7 @@ from common.contracts.status import ItemStatus
 from common.contracts.streams import DEAD, STATUS, WORK
 from common.contracts.work import WorkItem
 from common.errors import BusUnavailable
+from common.telemetry import get_logger
 from common.work.journal import DEAD_PREFIX
 from common.work.planner import Planner
 from console.ports import Reading
@@ -103,8 +104,13 @@ class BusWorkQueue:
         """Queue items; the same ``cause`` again changes nothing."""
         await self._planner.put(items, cause=cause, job_id=job_id, trace=trace)
 
-    async def ask_again(self, status: ItemStatus, item: WorkItem, lane: Lane, *, cause: str, trace: str) -> None:
-        """Show an item as queued and queue it, although it has ended before. It is no dead letter any more."""
+    async def ask_again(
+        self, status: ItemStatus, item: WorkItem, lane: Lane, *, cause: str, trace: str, stranded: bool = False
+    ) -> None:
+        """Show an item as queued and queue it, although it has ended before. It is no dead letter any more.
+
+        ``stranded``: no worker has it, for longer than a lease lasts.
+        """
         await self._bus.publish(
             status.subject, status, msg_id=message_id(status.subject, cause), job_id=status.job_id, trace=trace
         )
@@ -119,21 +125,30 @@ class BusWorkQueue:
                 if asyncio.get_running_loop().time() < deadline:
                     await asyncio.sleep(0.1)
                     continue
-                reading = await self.read_lane(lane)
-                if reading is None or not reading.empty:
+                if not await self._delivers_nothing(lane, stranded=stranded):
                     return  # it is in the queue, and its status says that it may be done
-                # A server that was killed can leave ended items that no consumer sees any more.
                 await self._remove(item.subject)
                 deadline += _TAKEN_PATIENCE
                 continue
             return
 
-    async def put_back(self, item: WorkItem, *, cause: str, trace: str) -> None:
-        """Queue an item that was set aside; nothing where it is queued already. Raises StreamFull."""
-        with contextlib.suppress(SubjectTaken):
-            await self._bus.publish(
-                item.subject, item, msg_id=message_id(item.subject, cause), job_id=item.job_id, trace=trace
-            )
+    async def put_back(self, item: WorkItem, lane: Lane, *, cause: str, trace: str, stranded: bool = False) -> bool:
+        """Queue an item that was set aside; False where it is in the queue already. Raises StreamFull.
+
+        ``stranded`` as for :meth:`ask_again`.
+        """
+        for again in (False, True):
+            try:
+                await self._bus.publish(
+                    item.subject, item, msg_id=message_id(item.subject, cause), job_id=item.job_id, trace=trace
+                )
+            except SubjectTaken:
+                if again or not await self._delivers_nothing(lane, stranded=stranded):
+                    return False
+                await self._remove(item.subject)
+            else:
+                return True
+        return False
 
     async def tell(self, statuses: Iterable[ItemStatus], *, cause: str, trace: str) -> None:
         """Publish statuses, many in flight at once."""
@@ -157,7 +172,17 @@ class BusWorkQueue:
         info = await _repeat(lambda: self._bus.js.stream_info(STATUS))
         return info.state.last_seq
 
+    async def _delivers_nothing(self, lane: Lane, *, stranded: bool) -> bool:
+        """Whether a lane's consumer will not deliver an item that the queue holds.
+
+        A server that was killed can leave items that no consumer sees any more, and consumers that wait for
+        an ack of what they neither have nor deliver again (2.9.10).
+        """
+        reading = await self.read_lane(lane)
+        return reading is not None and (reading.empty or (stranded and reading.pending == 0))
+
     async def _remove(self, subject: str) -> None:
+        get_logger().warning("an item that no consumer delivers is queued anew", subject=subject)
         with contextlib.suppress(NotFoundError):
             stuck = await _repeat(lambda: self._bus.js.get_last_msg(WORK, subject), missing=NotFoundError)
             if stuck.seq is not None:

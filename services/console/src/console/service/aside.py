@@ -24,6 +24,9 @@ _AT_ONCE = 1000
 """Items of one job that are put back before others have their turn; the rest follows at the next tick."""
 _AGAIN_SECONDS = 60.0
 """What was put back and has not been taken up by then was lost, or stands in the queue: it is put back once more."""
+_SOON_SECONDS = 10.0
+"""The same where the queue held some of it already, as after a lost ack, and not much of it."""
+_FEW = 100
 KEEP_WAITS = timedelta(minutes=15)
 """A server that failed until a moment ago fails again, most likely: since when is remembered so long."""
 MAX_WAITS = 100
@@ -32,26 +35,36 @@ MAX_WAITS = 100
 
 @dataclass(kw_only=True)
 class _Pass:
-    """How far one pass over what is due has come. ``whole``: it has come to the end once."""
+    """How far one pass over what is due has come.
+
+    ``whole``: it has come to the end once; ``held``: how many items the queue held already.
+    """
 
     begun: float
     reached: tuple[datetime, int] | None = None
     whole: bool = False
+    held: int = 0
+
+    def over(self, at: float) -> bool:
+        """Whether the next one may begin. One that is not whole goes on: begun anew it would never come to its end."""
+        soon = 0 < self.held <= _FEW
+        return self.whole and at - self.begun > (_SOON_SECONDS if soon else _AGAIN_SECONDS)
 
 
 class Aside:
     """Puts items back. ``now`` of workers and ours may differ a little; nothing depends on it."""
 
-    def __init__(self, *, items: Items, queue: WorkQueue) -> None:
+    def __init__(self, *, items: Items, queue: WorkQueue, lease: float) -> None:
+        """``lease``: seconds after which no worker can hold an item that it has not begun."""
         self._items = items
         self._queue = queue
+        self._patience = timedelta(seconds=2 * lease)
         self._passes: dict[int, _Pass] = {}
 
     async def put_back(self, job: Job) -> int:
         """Queue items of a running job whose time has come; return how many. Raises BusUnavailable."""
         at, current = time.monotonic(), self._passes.get(job.job_id)
-        # One that is not through yet goes on: begun anew it would never come to its end.
-        if current is None or (current.whole and at - current.begun > _AGAIN_SECONDS):
+        if current is None or current.over(at):
             current = self._passes[job.job_id] = _Pass(begun=at)
         count, moment = 0, now()
         while count < _AT_ONCE:
@@ -78,14 +91,17 @@ class Aside:
 
     async def _put_back(self, job: Job, item: Item, current: _Pass) -> None:
         due = item.status.next_try_at
-        cause = f"due:{due.isoformat() if due else ''}:{item.status.tries}:{current.begun:.0f}"
+        assert due is not None
+        cause = f"due:{due.isoformat()}:{item.status.tries}:{current.begun:.0f}"
         try:
-            work = retries.request_of(item.status, force=False)
+            work, lane = retries.prepare(job, item, force=False)
         except Refused as refused:
             get_logger().warning("an item cannot be put back", job=job.job_id, reason=refused.message)
             await self._queue.tell([retries.lost(item.status)], cause=cause, trace=job.trace)
             return
-        await self._queue.put_back(work, cause=cause, trace=job.trace)
+        stranded = now() - due > self._patience
+        if not await self._queue.put_back(work, lane, cause=cause, trace=job.trace, stranded=stranded):
+            current.held += 1
 
 
 def merged(told: Iterable[ServerWait], before: Sequence[ServerWait], *, at: datetime) -> tuple[ServerWait, ...]:

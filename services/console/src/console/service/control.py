@@ -15,19 +15,29 @@ from typing import Any
 
 from common.bus.errors import StreamMissing
 from common.contracts.envelope import now
-from common.contracts.names import Command, ItemState, JobState, JobType
+from common.contracts.names import Command, JobState, JobType
 from common.contracts.status import ServerWait
 from common.contracts.work import JobPlan
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
 from console.errors import LedgerUnwritable, NotFound, Refused, Unavailable
-from console.ports import Items, Job, JobsStore, PendingCommand, Projection, Runs, ScheduleDraft, Wish, WorkQueue
+from console.ports import (
+    Items,
+    Job,
+    JobsStore,
+    PendingCommand,
+    Projection,
+    Runs,
+    ScheduleDraft,
+    Wish,
+    WorkQueue,
+)
 from console.service import ending, retries
 from console.service.aside import Aside, merged
-from console.service.completion import Unchanged, is_complete, steps
 from console.service.drafts import active_job, draft_job, lanes_of, planned_stages
 from console.service.fleet import Fleet
 from console.service.lifecycle import RETRIES, after_command, after_recovery, check_retry, check_wish
+from console.service.stages import Stages
 
 
 class JobControl:
@@ -65,11 +75,13 @@ class JobControl:
         self._last_id = 0
         self._pauses: dict[int, int] = {}
         self._other_limits = False
-        self._stuck = Unchanged(seconds=2 * lease_seconds)
         self._waits: tuple[ServerWait, ...] = ()
         self._retries = retries.Retries(items=items, queue=queue)
-        self._aside = Aside(items=items, queue=queue)
+        self._aside = Aside(items=items, queue=queue, lease=lease_seconds)
         self._ending = ending.Ending(runs=runs, items=items, queue=queue, projection=projection, lease=lease_seconds)
+        self._stages = Stages(
+            runs=runs, items=items, queue=queue, fleet=fleet, ending=self._ending, lease=lease_seconds
+        )
 
     @property
     def pausing(self) -> bool:
@@ -202,7 +214,7 @@ class JobControl:
                     if job.state is JobState.RUNNING:
                         await self._aside.put_back(job)
                     if job.job_id not in unfinished:
-                        await self._complete(job)
+                        await self._follow(job)
             for job in await asyncio.to_thread(self._runs.unclosed):
                 await self._sync()
                 await self._ending.close(job)
@@ -308,30 +320,9 @@ class JobControl:
         await asyncio.to_thread(self._runs.applied, pending.command_id, at=now())
         return True
 
-    async def _complete(self, job: Job) -> None:
-        """See which stages are complete, reading consumers in the order of the flow; end the job when all are."""
-        counts = await asyncio.to_thread(self._items.counts, job.job_id)
-        complete = True
-        for step in steps(active_job(job.job_id, job.state, job.draft)):
-            if complete:
-                uploader = await self._queue.read_uploader() if step.follows_uploader else None
-                readings = [await self._queue.read_lane(lane) for lane in step.lanes]
-                for lane, reading in zip(step.lanes, readings, strict=True):
-                    if reading is None:
-                        await self._queue.ensure_lane(lane)
-                complete = is_complete(step, uploader=uploader, lanes=readings) or (
-                    (not step.follows_uploader or (uploader is not None and uploader.empty))
-                    and self._stuck.lasts((job.job_id, step.stage), tuple(readings), at=time.monotonic())
-                    and await self._ending.all_ended(job)
-                )
-                # Its consumers are empty, but some of its items wait for a time of their own.
-                if complete and counts.get(step.stage, {}).get(ItemState.QUEUED):
-                    complete = not await asyncio.to_thread(self._items.set_aside, job.job_id, step.stage)
-            begun = complete or bool(counts.get(step.stage))
-            stands = JobState.COMPLETED if complete else JobState.RUNNING if begun else JobState.QUEUED
-            if job.stage_states.get(step.stage) is not stands:
-                await asyncio.to_thread(self._runs.set_stage, job.job_id, step.stage, stands, at=now())
-        if complete and (final := await self._ending.decide(job)) is not None:
+    async def _follow(self, job: Job) -> None:
+        """See how far the job is; end it when every stage is complete."""
+        if (final := await self._stages.follow(job)) is not None:
             await self._enter(job, final, "every stage is complete")
             await self._ending.close(job)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable
 
-from common.contracts.names import JobState
+from common.contracts.names import ItemState, JobState, Stage
+from common.contracts.status import ItemStatus
 from common.telemetry import get_logger
 from console.errors import Refused
 from console.ports import Item, Items, Job, Projection, Runs, WorkQueue
@@ -49,6 +51,24 @@ class Ending:
             return None
         return final_state(await asyncio.to_thread(self._items.counts, job.job_id))
 
+    async def rescue(self, job: Job, stage: Stage, *, is_lost: Callable[[ItemStatus], bool]) -> None:
+        """Put back what the consumers of a stage have not delivered for longer than any lease lasts.
+
+        Called when nothing is pending there, and workers could take items. One that runs is left alone,
+        unless its worker ``is_lost``; one that waits for a time of its own is put back when that has come.
+        """
+        if not await self._caught_up():
+            return
+        left = await asyncio.to_thread(self._items.unended, job.job_id, after=0, limit=_PAGE)
+        stranded = [
+            item
+            for item in left
+            if item.status.stage is stage
+            and item.status.next_try_at is None
+            and (item.status.state is not ItemState.RUNNING or is_lost(item.status))
+        ]
+        await asyncio.gather(*(self._mend(job, item, stranded=True) for item in stranded))
+
     async def all_ended(self, job: Job) -> bool:
         """Whether every item that was ever queued has ended, by its own last status."""
         return await self._caught_up() and not await asyncio.to_thread(
@@ -83,13 +103,13 @@ class Ending:
     async def _caught_up(self) -> bool:
         return await self._projection.wait_for(await self._queue.status_end(), _PROJECTION_PATIENCE)
 
-    async def _mend(self, job: Job, item: Item) -> None:
+    async def _mend(self, job: Job, item: Item, *, stranded: bool = False) -> None:
         self._mended[item.subject] += 1
         cause = f"mend:{secrets.token_hex(8)}"
         get_logger().warning("an item left the queue without an answer", job=job.job_id, item=item.status.title)
         try:
             if self._mended[item.subject] <= _MENDS:
-                await retries.ask_again(self._queue, job, item, force=False, cause=cause)
+                await retries.ask_again(self._queue, job, item, force=False, cause=cause, stranded=stranded)
                 return
         except Refused as refused:
             get_logger().warning("it cannot be put back", reason=refused.message)

@@ -78,10 +78,10 @@ def prepare(job: Job, item: Item, *, force: bool) -> tuple[WorkItem, Lane]:
     raise Refused(f"This job does not serve {work.lane!r}; start a new job with that source.", code="no-lane")
 
 
-async def ask_again(queue: WorkQueue, job: Job, item: Item, *, force: bool, cause: str) -> None:
-    """Queue an item anew, shown first. Raises Refused when that cannot be."""
+async def ask_again(queue: WorkQueue, job: Job, item: Item, *, force: bool, cause: str, stranded: bool = False) -> None:
+    """Queue an item anew, shown first. ``stranded``: no worker has it. Raises Refused when that cannot be."""
     work, lane = prepare(job, item, force=force)
-    await queue.ask_again(fresh(item.status), work, lane, cause=cause, trace=job.trace)
+    await queue.ask_again(fresh(item.status), work, lane, cause=cause, trace=job.trace, stranded=stranded)
 
 
 _PAGE = 200

@@ -46,7 +46,7 @@ def item_waits_for(
         code = status.reason.code if status.reason else "retry"
         when = f"Again at {_clock(status.next_try_at)}" if status.next_try_at > wall else "Again when its turn comes"
         return Reason(code=code, message=f"{why} {when}{tries}.")
-    if (lane := _lane_stands(job.job_id, status.stage, status.lane, fleet=fleet, at=at)) is not None:
+    if (lane := lane_stands(job.job_id, status.stage, status.lane, fleet=fleet, at=at)) is not None:
         return lane
     if ahead:
         number = f"more than {MAX_COUNTED - 1}" if ahead >= MAX_COUNTED else str(ahead)
@@ -71,7 +71,7 @@ def job_waits_for(
     reasons = [(one.count, _with_count(one)) for one in aside]
     plain = sum(queued.values()) - apart
     for stage, count in queued.items():
-        if count and plain > 0 and (lane := _lane_stands(job.job_id, stage, None, fleet=fleet, at=at)) is not None:
+        if count and plain > 0 and (lane := lane_stands(job.job_id, stage, None, fleet=fleet, at=at)) is not None:
             reasons.append((min(count, plain), lane))
     return max(reasons, key=lambda one: one[0])[1] if reasons else None
 
@@ -99,7 +99,7 @@ def _job_stands(job: Job) -> Reason | None:
     return None
 
 
-def _lane_stands(job_id: int, stage: Stage, lane: str | None, *, fleet: Fleet, at: float) -> Reason | None:
+def lane_stands(job_id: int, stage: Stage, lane: str | None, *, fleet: Fleet, at: float) -> Reason | None:
     """Why nobody takes items of a stage (and one of its lanes) now."""
     service = SERVICE_OF[stage]
     live = fleet.live(service, at)
