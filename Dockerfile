@@ -24,6 +24,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM common AS service
 ARG SERVICE
 COPY libs/cli/pyproject.toml libs/cli/
+COPY libs/mirror/pyproject.toml libs/mirror/
 COPY libs/sources/pyproject.toml libs/sources/
 COPY services/collector/pyproject.toml services/collector/
 COPY services/console/pyproject.toml services/console/

@@ -30,7 +30,7 @@ format: setup ## mend style and format where that can be done by program
 	@$(VENV)/ruff format .
 
 types: setup ## types, strictly
-	@$(VENV)/mypy libs services tests
+	@$(VENV)/mypy libs services tests examples/catalog plugins
 
 imports: setup ## who may import whom
 	@$(VENV)/lint-imports
