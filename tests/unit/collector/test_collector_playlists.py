@@ -117,6 +117,16 @@ def known(fact: PoolDefined | None) -> KnownPool:
     )
 
 
+def test_what_comes_to_a_pool_is_listed_behind_what_was_there() -> None:
+    first = pool([30, 20])
+    assert first is not None and first.playlist_ids == (20, 30)
+    second = pool([10, 30, 20, 5], known(first))
+    assert second is not None and second.playlist_ids == (20, 30, 5, 10)
+    third = pool([30, 10, 20, 1], known(second))
+    assert third is not None and third.playlist_ids == (20, 30, 10, 1)
+    assert pool([10, 20, 30, 1], known(third)) is None
+
+
 def test_a_pool_is_published_when_it_changed_and_keeps_its_list_when_it_vanishes() -> None:
     first = pool([1, 2, 3])
     assert pool([1, 2, 3], known(first)) is None

@@ -16,7 +16,6 @@ from common.bus.connection import Stored
 from common.catalog import ids
 from common.catalog.tables import metadata
 from common.contracts.facts import (
-    AudioFormat,
     BackendDefined,
     Fact,
     FileTags,
@@ -28,6 +27,7 @@ from exporter.adapters.database import close_catalog, open_catalog
 from exporter.adapters.export import export_snapshot
 from exporter.service.projection import Projection, read_batch
 from tests.support.catalog_facts import PLATFORM, Log, message, playlist, pool, rows, song, stored
+from tests.support.catalog_histories import steps
 
 TABLES = tuple(metadata.tables)
 
@@ -212,51 +212,6 @@ def test_nothing_of_a_batch_is_kept_when_it_fails(tmp_path: Path) -> None:
 
 
 # ---- the property ---------------------------------------------------------------------------
-
-NAMES = ("a", "b", "c", "d")
-LISTS = ("p", "q")
-_names = st.sampled_from(NAMES)
-_removed = st.sampled_from((False, False, False, True))
-_words = st.sampled_from(("x", "ÿ", "周", "it's", ""))
-
-
-@st.composite
-def steps(draw: st.DrawFn) -> list[Fact]:
-    """One thing that happens: one fact, or a playlist's pages."""
-    kind = draw(
-        st.sampled_from(("song", "song", "stored", "stored", "described", "pinned", "list", "list", "pool", "backend"))
-    )
-    key, removed, word = draw(_names), draw(_removed), draw(_words)
-    match kind:
-        case "song":
-            return [song(key, name=word, size=draw(st.integers(0, 9)), removed=removed, metadata={"k": word})]
-        case "stored":
-            variant = draw(st.sampled_from(("main", "flac")))
-            backend = draw(st.sampled_from(("library", "objects", "far")))
-            format = AudioFormat(ext=draw(st.sampled_from(("mp3", "flac"))), mime="audio/x")
-            size = draw(st.integers(0, 9))
-            tags = FileTags(title=word or None)
-            return [stored(key, backend, variant=variant, size=size, format=format, tags=tags, removed=removed)]
-        case "described":
-            return [SongDescribed(song_id=ids.song_id(PLATFORM, key), name=word or None, removed=removed)]
-        case "pinned":
-            return [SongPinned(song_id=ids.song_id(PLATFORM, key), name=word or None, removed=removed)]
-        case "list":
-            entries = draw(st.lists(_names, max_size=7))
-            version = draw(st.integers(1, 2**40))
-            pages = playlist(draw(st.sampled_from(LISTS)), entries, version=version, page_size=2, description=word)
-            return [page.model_copy(update={"removed": removed}) for page in pages]
-        case "pool":
-            return [pool(key, draw(st.lists(st.sampled_from(LISTS), max_size=3)), removed=removed)]
-        case _:
-            return [
-                BackendDefined(
-                    backend=draw(st.sampled_from(("objects", "far"))),
-                    kind=BackendKind.OBJECT_STORAGE,
-                    public_base_url=f"https://{len(word)}/",
-                    removed=removed,
-                )
-            ]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

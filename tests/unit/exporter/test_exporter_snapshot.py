@@ -23,6 +23,11 @@ from exporter.adapters.export import export_snapshot
 from exporter.errors import SnapshotError
 from exporter.init_db import init_db
 from exporter.offline import main
+from exporter.service.manifest import Signing
+from mirror.errors import SignatureError
+from mirror.format.digest import content_of
+from mirror.format.keys import SigningKey
+from mirror.format.manifest import parse, verify
 
 OLD_SCHEMA = """
 CREATE TABLE playlists (id INTEGER PRIMARY KEY, platform TEXT, remote_playlist_id TEXT, name TEXT, cover_url TEXT);
@@ -97,12 +102,6 @@ def read_at(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def literal(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
-
-
 def test_the_rows_and_counts_of_the_contract(tmp_path: Path) -> None:
     manifest = export_snapshot(full_database(tmp_path / "catalog.db"), tmp_path / "out")
     found = read(tmp_path / "out")
@@ -130,15 +129,68 @@ def test_the_rows_and_counts_of_the_contract(tmp_path: Path) -> None:
     assert assert_complete(tmp_path / "out") == manifest
 
 
-def test_the_id_follows_from_the_content_as_documented(tmp_path: Path) -> None:
-    manifest = export_snapshot(full_database(tmp_path / "catalog.db"), tmp_path / "out")
-    lines = ["music-cloud-catalog 1\n"]
-    for name, found in sorted(read(tmp_path / "out").items()):
-        data = "".join(",".join(literal(value) for value in row) + "\n" for row in found).encode()
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        assert manifest["tables"][name] == {"rows": len(found), "size": len(data), "digest": digest}
-        lines.append(f"{name} {len(found)} {digest}\n")
-    assert manifest["snapshot_id"] == f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+def test_the_manifest_says_what_the_file_holds_and_can_be_checked(tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    manifest = export_snapshot(full_database(tmp_path / "catalog.db"), tmp_path / "out", signing=Signing(key=key))
+    content = content_of(tmp_path / "out" / DATABASE_FILE)
+    assert manifest["snapshot_id"] == content.snapshot_id
+    parsed = parse((tmp_path / "out" / MANIFEST_FILE).read_bytes())
+    assert parsed.tables == content.tables
+    assert parsed.keys == {key.key_id: key.public_key}
+    assert verify(parsed, {key.key_id: key.public_key}) == key.key_id
+    with pytest.raises(SignatureError):
+        verify(parsed, {key.key_id: SigningKey.generate().public_key})
+
+
+def test_the_command_signs_where_a_key_is_given_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, key = full_database(tmp_path / "catalog.db"), SigningKey.generate()
+    out = ["--db", str(source), "--target-dir", str(tmp_path / "out")]
+    assert main(out) == 0
+    assert "nobody" in capsys.readouterr().out
+    assert parse((tmp_path / "out" / MANIFEST_FILE).read_bytes()).signature is None
+    for text in (key.to_pem(), key.to_seed() + "\n"):
+        (tmp_path / "key").write_text(text)
+        assert main([*out, "--key", str(tmp_path / "key")]) == 0
+        assert key.key_id in capsys.readouterr().out
+        parsed = parse((tmp_path / "out" / MANIFEST_FILE).read_bytes())
+        assert verify(parsed, {key.key_id: key.public_key}) == key.key_id
+    before = assert_complete(tmp_path / "out")
+    for spoiled in (b"no key", b"\xff\xfe", b""):
+        (tmp_path / "key").write_bytes(spoiled)
+        assert main([*out, "--key", str(tmp_path / "key")]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert assert_complete(tmp_path / "out") == before
+
+
+def test_whatever_a_foreign_database_holds_only_text_and_integers_come_out(tmp_path: Path) -> None:
+    source = full_database(tmp_path / "catalog.db")
+    with closing(sqlite3.connect(source)) as connection:
+        connection.executescript(
+            """
+            UPDATE songs SET name = CAST(x'4100ff42' AS TEXT), singers = x'e5919800e5', ext = 1.5,
+                             file_size_bytes = 'about 7', metadata_json = 3 WHERE id = 1;
+            UPDATE playlists SET name = CAST(x'00' AS TEXT), play_count = 1e300, collected_song_count = x'3132',
+                                 remote_playlist_id = CAST(x'78ff' AS TEXT), cover_url = x'ff' WHERE id = 5;
+            UPDATE playlist_songs SET position = 1.9 WHERE song_id = 1 AND playlist_id = 5;
+            UPDATE file_locations SET locator = CAST(x'61206200c3a463' AS TEXT), is_primary = 'no' WHERE id = 41;
+            UPDATE playlist_pools SET name = x'00ff', external_id = 26.5 WHERE id = 1;
+            UPDATE storage_backends SET name = x'6300646e', config_json = '{"public_base_url": "https://x\\ud800/"}'
+            WHERE id = 20;
+            """
+        )
+    manifest = export_snapshot(source, tmp_path / "out")
+    found = read(tmp_path / "out")
+    for rows in found.values():
+        for value in [value for row in rows for value in row]:
+            assert value is None or isinstance(value, int) or (isinstance(value, str) and "\0" not in value)
+    assert found["catalog_tracks"][0][3:] == ("A\ufffdB", "员\ufffd", "1.5", 0, "3")
+    playlist = found["catalog_playlists"][1]
+    assert (playlist[2], playlist[3], playlist[5], playlist[6], playlist[7]) == ("x\ufffd", "", "\ufffd", 2**63 - 1, 12)
+    assert (5, 1, 1) in found["catalog_playlist_tracks"]
+    cdn = next(row for row in found["catalog_track_files"] if row[5] == "cdn")
+    assert cdn[6:] == ("a bäc", "https://x?/a%20b%C3%A4c", "active", 0)
+    assert {row[0] for row in found["catalog_toplists"]} == {"26.5", "26.5:x\ufffd", "26"}
+    assert manifest["snapshot_id"] == content_of(tmp_path / "out" / DATABASE_FILE).snapshot_id
 
 
 def test_an_older_systems_database(tmp_path: Path) -> None:
@@ -263,7 +315,7 @@ def test_a_bad_source_is_one_sentence_and_changes_nothing(
 
 
 def test_a_locked_source_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.adapters.export._WAIT_FOR_LOCK", 0.05)
+    monkeypatch.setattr("exporter.adapters.filling.WAIT_FOR_LOCK", 0.05)
     source = older_database(tmp_path / "catalogsync.db")
     with closing(sqlite3.connect(source, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")

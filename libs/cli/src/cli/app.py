@@ -15,6 +15,8 @@ from cli.config import register as register_config
 from cli.files import make_secrets
 from cli.schedules import register as register_schedules
 from cli.settings import CliSettings
+from cli.snapshots import register as register_snapshots
+from cli.sources import register as register_sources
 from common.contracts.names import JobType
 from common.settings import load
 
@@ -48,6 +50,8 @@ register_schedules(app)
 register_config(app)
 register_backup(app)
 register_adopt(app)
+register_snapshots(app)
+register_sources(app)
 
 JobId = Annotated[int, typer.Argument(help="the job's number, as `music-cloud jobs` shows it", min=1)]
 

@@ -27,9 +27,7 @@ ENCODING = "utf-8-sig"
 OLDER_FILE = "catalogsync.env"
 """The older system's file: keys of it that mean nothing here are left alone."""
 
-_FOREIGN = frozenset(
-    {"DB_PATH", "DOWNLOAD_SOURCES", "NATS_READER_PASSWORD", "MUSIC_CLOUD_ENV_FILE", "PUID", "PGID", "TZ"}
-)
+_FOREIGN = frozenset({"DB_PATH", "NATS_READER_PASSWORD", "MUSIC_CLOUD_ENV_FILE", "PUID", "PGID", "TZ"})
 """Names that are not ours and may stand there: of the older system, earlier versions, the engine, the shell."""
 _FOREIGN_PREFIXES = ("COMPOSE_", "DOCKER_", "PLUGIN_")
 """``PLUGIN_``: what a plug-in of its own reads."""

@@ -21,6 +21,9 @@ _TRY_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Until an answer begins: a page waits for a database, never for a transfer."""
 
+_PACK_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""From a few songs that changed to all of a large library."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
@@ -141,6 +144,27 @@ SNAPSHOT_SEQUENCE = _gauge(
 )
 SNAPSHOT_PENDING = _gauge("snapshot_pending", "1 while the newest announced snapshot lacks a change.", ("exporter",))
 SNAPSHOT_ROWS = _gauge("snapshot_rows", "What the newest snapshot holds.", ("exporter",), "kind")
+FETCHES = _counter(
+    "fetches_total",
+    "Questions of mirrors by answer: nothing (they have it), delta, full, waiting (not ready), refused.",
+    ("exporter",),
+    "answer",
+)
+PACK_SECONDS = _histogram(
+    "pack_duration_seconds",
+    "Time that making a pack took; one that is ready already costs none.",
+    ("exporter",),
+    "kind",
+    buckets=_PACK_SECONDS,
+)
+PACKS_FAILED = _counter("packs_failed_total", "Packs that could not be made.", ("exporter",))
+PACK_CACHE_SIZE = _gauge("pack_cache_bytes", "Size of the packs that are ready.", ("exporter",))
+PACK_BYTES = _counter("pack_sent_bytes_total", "Bytes of packs that this service sent itself.", ("exporter",))
+SNAPSHOT_UPLOAD_TIME = _gauge(
+    "snapshot_upload_timestamp_seconds",
+    "Unix time at which a snapshot was last put into the bucket; absent before, and where none is set up.",
+    ("exporter",),
+)
 FACTS_KEPT_OUT = _gauge(
     "facts_kept_out",
     "Facts that contradict others and are kept out of the catalog, each with its reason.",

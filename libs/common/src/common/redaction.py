@@ -16,6 +16,8 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+(?=@)")
 _PARAMETER = re.compile(
     r"(?i)(?<=[?&;\s\"'(])((?:[\w.-]*(?:token|password|passwd|secret|signature|credential|api[_-]?key))=)[^&\s\"'<>)]+"
 )
+_SUBSONIC = re.compile(r"(/rest/[\w.]+\?)[^\s\"'<>)]+")
+"""The query of the Subsonic API: user, password or token in parameters of one letter."""
 _HEADER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 
@@ -36,6 +38,8 @@ class Redaction:
             line = _USERINFO.sub(MASK, line)
         if "=" in line:
             line = _PARAMETER.sub(rf"\1{MASK}", line)
+        if "/rest/" in line:
+            line = _SUBSONIC.sub(rf"\1{MASK}", line)
         if "eyJ" in line:
             line = _JWT.sub(MASK, line)
         return _HEADER.sub(rf"\1 {MASK}", line)

@@ -16,9 +16,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 import nats.errors
-import nats.micro
 import uvloop
-from nats.micro.request import Request
 
 from common.audit import Audit, Needs, StartRefused, audited, watch_clock
 from common.audit.tell import tell
@@ -32,6 +30,7 @@ from common.contracts.status import Heartbeat, Reason, ServerWait
 from common.errors import BusUnavailable, ConfigurationError, MusicCloudError
 from common.metrics import Metrics
 from common.metrics_runtime import ServiceMetrics
+from common.questions import Questions
 from common.redaction import secrets_of
 from common.settings import S, Settings, load
 from common.telemetry import configure_logging, get_logger, set_log_level
@@ -69,6 +68,8 @@ class Runtime:
         self._changed = asyncio.Event()
         self.jobs = JobsFollower(bus)
         self.jobs.on_change = self.changed
+        self.questions = Questions(bus=bus, service=name, instance=instance, version=_version(name))
+        """What the service can be asked over the bus; added to before it runs."""
         self._live = SettingsFollower(bus, settings)
         self._live.on_change = self.changed
         self._live.on_setting("LOG_LEVEL", set_log_level)
@@ -192,7 +193,7 @@ class Runtime:
         )
         self._servers.append(health)
         self.add_detail("health_port", lambda: health.port)
-        await self._register()
+        await self.questions.open(state=lambda: self.heartbeat().model_dump_json().encode())
         await self.jobs.start()
         await self._live.start()
         jobs: list[asyncio.Task[None]] = [
@@ -251,21 +252,6 @@ class Runtime:
             raise BusUnavailable(
                 f"The bus ended the connection for good ({self.bus.nc.last_error or 'no reason given'})."
             )
-
-    async def _register(self) -> None:
-        """Show up in ``nats micro ls``."""
-        service = await nats.micro.add_service(
-            self.bus.nc,
-            name=self.name,
-            version=_version(self.name),
-            description=f"Music Cloud {self.name}",
-            metadata={"instance": self.instance},
-        )
-
-        async def answer(request: Request) -> None:
-            await request.respond(self.heartbeat().model_dump_json().encode())
-
-        await service.add_endpoint(name="state", handler=answer, subject=f"svc.{self.name}.{self.instance}.state")
 
 
 def run_service(name: str, model: type[S], build: Build, needs: Callable[[S], Needs] | None = None) -> None:

@@ -6,12 +6,14 @@ rights of that service and not of all.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -28,14 +30,17 @@ ACCOUNTS: dict[str, tuple[str, ...]] = {
     "collector": ("NATS_PASSWORD",),
     "downloader": ("NATS_PASSWORD", "STACK_ID"),
     "uploader": ("NATS_PASSWORD",),
-    "exporter": ("NATS_PASSWORD",),
+    "exporter": ("NATS_PASSWORD", "CATALOG_TOKEN", "SNAPSHOT_SIGNING_KEY"),
     "origin": ("NATS_PASSWORD", "ORIGIN_TOKEN_SECRET"),
-    "operator": ("NATS_PASSWORD", "CONSOLE_TOKEN", "STACK_ID"),
+    "operator": ("NATS_PASSWORD", "CONSOLE_TOKEN", "CATALOG_TOKEN", "STACK_ID"),
     "reader": ("NATS_PASSWORD",),
 }
 """Who has which secrets. ``operator`` is the owner at the command line, ``reader`` anyone who subscribes."""
-SHARED = ("CONSOLE_TOKEN", "ORIGIN_TOKEN_SECRET", "STACK_ID")
+SHARED = ("CONSOLE_TOKEN", "CATALOG_TOKEN", "ORIGIN_TOKEN_SECRET", "STACK_ID")
 """The same value wherever it stands; every other secret belongs to one account."""
+
+SIGNING_KEY, NEXT_SIGNING_KEY = "SNAPSHOT_SIGNING_KEY", "SNAPSHOT_NEXT_SIGNING_KEY"
+"""What the exporter signs snapshots with, and what it will sign with next: a seed of Ed25519 in base64."""
 
 _OLD_SERVICES, _OLD_READER = "NATS_PASSWORD", "NATS_READER_PASSWORD"
 """The passwords in the single file: that of an account for all services, which is no more, and the reader's."""
@@ -75,8 +80,9 @@ def ensure_secrets(root: Path) -> dict[str, str]:
         for account, names in ACCOUNTS.items():
             wanted = {name: shared[name] for name in names if name in shared}
             taken = _taken_over(account, before)
-            if "NATS_PASSWORD" not in present[account] and "NATS_PASSWORD" not in taken:
-                wanted["NATS_PASSWORD"] = made[f"{account}/NATS_PASSWORD"] = _new()
+            for name in names:
+                if name not in SHARED and name not in present[account] and name not in taken:
+                    wanted[name] = made[f"{account}/{name}"] = new_signing_key() if name == SIGNING_KEY else _new()
             content = {**taken, **wanted, **present[account]}
             if content != present[account]:
                 _write(secrets_path(root, account), content)
@@ -85,6 +91,27 @@ def ensure_secrets(root: Path) -> dict[str, str]:
             _sync(folder)
             old.replace(root / TAKEN_OVER_FILE)
     return made
+
+
+def change_secrets(root: Path, account: str, change: Callable[[dict[str, str]], Mapping[str, str]]) -> None:
+    """Replace what the file of one account holds by what ``change`` makes of it. Raises OSError."""
+    with _locked(root / SECRETS_DIR):
+        path = secrets_path(root, account)
+        _write(path, change(read_env(path, interpolate=False) if path.is_file() else {}))
+
+
+def new_signing_key() -> str:
+    """A fresh key for signatures: any 32 bytes are one."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def signing_key_id(secret: str) -> str:
+    """The id under which manifests name the key of ``secret``. Raises ValueError where that is none."""
+    # Loaded only here: no other secret needs it.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret, validate=True)).public_key()
+    return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
 
 
 def read_env(path: Path, *, interpolate: bool = True) -> dict[str, str]:

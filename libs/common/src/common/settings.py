@@ -70,6 +70,57 @@ class Settings(BaseSettings):
     allow_private_hosts: str = Field(
         default="", description="hosts (or host:port) of the local network that feeds may point to, separated by commas"
     )
+    source_contact: str = Field(
+        default="",
+        description="your e-mail address or page, told to public archives as who asks; Wikimedia demands one",
+    )
+    source_rates: str = Field(
+        default="", description="requests a second to a source, as name=number, separated by commas; default: its own"
+    )
+    source_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=600, description="for a whole answer of a source's server; a file takes what it takes"
+    )
+    subsonic_url: str = Field(default="", description="another Subsonic server, such as http://nas:4533")
+    subsonic_user: str = Field(default="", description="user there")
+    subsonic_password: SecretStr | None = Field(default=None, description="password there")
+    subsonic_auth: Literal["token", "password", "basic"] = Field(
+        default="token",
+        description="how it is told the password; for servers that take no tokens: basic (supysonic) or password",
+    )
+    subsonic_playlists: str = Field(
+        default="", description="ids or names of playlists there, separated by commas; empty: all that the user sees"
+    )
+    internet_archive_collections: str = Field(
+        default="", description="identifiers of collections or items at archive.org, separated by commas"
+    )
+    internet_archive_max_items: int = Field(
+        default=200, ge=1, le=10_000, description="items of a collection that are read; each costs a request"
+    )
+    internet_archive_any_licence: bool = Field(
+        default=False, description="true: searches find items without a stated licence too"
+    )
+    internet_archive_url: str = Field(default="https://archive.org", description="where its API is")
+    jamendo_client_id: SecretStr | None = Field(
+        default=None, description="client id of the Jamendo API, free at devportal.jamendo.com"
+    )
+    jamendo_playlists: str = Field(default="", description="ids of Jamendo playlists, separated by commas")
+    jamendo_albums: str = Field(default="", description="ids of Jamendo albums, separated by commas")
+    jamendo_format: Literal["flac", "mp32", "ogg"] = Field(
+        default="flac", description="what is downloaded; mp32: MP3 with a variable bit rate"
+    )
+    jamendo_url: str = Field(default="https://api.jamendo.com/v3.0", description="where its API is")
+    audius_playlists: str = Field(default="", description="ids of Audius playlists or albums, separated by commas")
+    audius_users: str = Field(default="", description="handles of Audius artists, separated by commas")
+    audius_streams: bool = Field(
+        default=False, description="true: take streams of songs whose artists offer no download as well"
+    )
+    audius_url: str = Field(default="https://api.audius.co", description="where its nodes are listed")
+    wikimedia_commons_categories: str = Field(
+        default="", description="categories of Wikimedia Commons with audio, separated by commas"
+    )
+    wikimedia_commons_url: str = Field(
+        default="https://commons.wikimedia.org/w/api.php", description="where its API is"
+    )
     object_backend_name: str = Field(default="objects", description="name of the object store in the catalog")
     object_bucket: str | None = Field(default=None, description="bucket; empty: no copies are made")
     object_endpoint: str | None = Field(default=None, description="URL of the S3 server; empty: AWS")

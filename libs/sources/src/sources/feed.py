@@ -21,6 +21,7 @@ from .paths import escape, extension, is_audio, locate
 from .playlists.model import Entry, ParsedPlaylist, Problems, clean_text
 from .playlists.sniff import parse_playlist
 from .port import (
+    About,
     Candidate,
     FileCandidate,
     Health,
@@ -75,6 +76,7 @@ class FeedSource:
     """One playlist per feed."""
 
     name = NAME
+    about = About(title="Playlist feeds", licence="Whatever the servers that the feeds name say: look there.")
 
     def __init__(self, *, feeds: Sequence[str], http: GuardedHttp, max_bytes: int) -> None:
         """Raises :class:`ConfigurationError` for an entry of FEEDS that is neither a path nor an http(s) URL."""

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from types import TracebackType
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -66,7 +67,6 @@ class GuardedHttp:
         self._max_redirects = max_redirects
         self._user_agent = user_agent
         self._breakers = breakers
-        self._tls = ssl.create_default_context()
         self._threads = threading.local()
 
     def open(
@@ -123,6 +123,11 @@ class GuardedHttp:
     ) -> None:
         self.close()
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made when it is first needed: reading the system's authorities takes a while."""
+        return ssl.create_default_context()
+
     def _idle(self) -> dict[tuple[Origin, bool], Wire]:
         if not hasattr(self._threads, "idle"):
             self._threads.idle = {}
@@ -142,7 +147,7 @@ class GuardedHttp:
         """A request through the breaker of its server."""
         if self._breakers is None:
             return self._request(url, origin, headers, private=private, method=method, canceled=canceled)
-        server = f"{origin.host[:MAX_SERVER_NAME]}:{origin.port}"
+        server = server_name(origin)
         self._breakers.check(server)
         try:
             response = self._request(url, origin, headers, private=private, method=method, canceled=canceled)
@@ -227,6 +232,11 @@ class GuardedHttp:
             plain.close()
             raise
         return plain
+
+
+def server_name(origin: Origin) -> str:
+    """What a server is called among the breakers."""
+    return f"{origin.host[:MAX_SERVER_NAME]}:{origin.port}"
 
 
 def check_status(response: Response) -> None:

@@ -16,7 +16,7 @@ from .folder import Directory, EntryResolver, Found, songs_in, walk
 from .paths import escape, extension, locate, relative_parts
 from .playlists.model import Problems, clean_text
 from .playlists.sniff import parse_playlist
-from .port import FileCandidate, Health, KnownSongs, Playlist, PlaylistRef, Pool, Progress, Song
+from .port import About, FileCandidate, Health, KnownSongs, Playlist, PlaylistRef, Pool, Progress, Song
 from .tags import fingerprint, name_of_file, read_song
 
 NAME = "local"
@@ -37,6 +37,7 @@ class LocalSource:
     """A playlist per directory with audio, and every playlist file found."""
 
     name = NAME
+    about = About(title="Folder", licence="Your own files: you know their terms.")
 
     def __init__(self, *, root: Path | None) -> None:
         self._root = root

@@ -14,6 +14,8 @@ AUDIO_EXTENSIONS = frozenset({
     "wma", "ape", "wv", "mpc", "tta", "tak", "dsf", "dff", "mka",
 })
 # fmt: on
+LOSSLESS_EXTENSIONS = frozenset({"flac", "wav", "aif", "aiff", "ape", "wv", "tta", "tak", "dsf", "dff"})
+"""Of those that nothing else uses; an m4a may be either."""
 MAX_REMOTE_ID = 4096
 _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
 _TO_ESCAPE = re.compile(r"[\\\udc80-\udcff]")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from common.contracts.work import SongDownload
 
@@ -22,6 +22,19 @@ class Health:
     available: bool
     configured: bool = True
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What people should know of a source. ``licence``: a sentence on the terms of what comes from it.
+
+    ``rate``: requests a second that each process sends at most; None where no server is asked.
+    """
+
+    title: str
+    licence: str
+    rate: float | None = None
+    homepage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +100,10 @@ class FileCandidate:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpCandidate:
-    """The song's bytes are behind a URL. ``headers`` may hold a credential: never log them."""
+    """The song's bytes are behind a URL. It and ``headers`` may hold a credential: never log them."""
 
     source: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow_private: bool = False
     """Whether a person allowed addresses of the local network for this source."""
@@ -144,4 +157,73 @@ class Source(Protocol):
 
     def resolve(self, song: SongDownload) -> Sequence[Candidate]:
         """Where the song's bytes can be had, best first. Empty: this source does not have it."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A source that says what people should know of it; a plug-in may leave it out."""
+
+    about: About
+
+
+@dataclass(frozen=True, kw_only=True)
+class Licence:
+    """Under which terms a song may be had, in the source's own words. ``url``: where they can be read."""
+
+    name: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchQuery:
+    """What is looked for: a song as its own source lists it. ``duration_seconds``: where it is known."""
+
+    name: str
+    singers: tuple[str, ...] = ()
+    album: str | None = None
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One search result: a recording that ``source`` has and lets be downloaded.
+
+    ``remote_id`` is the source's own id of it, stable; ``size`` in bytes; ``bitrate`` in kbit/s. Only
+    what the source says: nothing here is believed before the bytes were checked.
+    """
+
+    source: str
+    remote_id: str
+    name: str
+    singers: tuple[str, ...] = ()
+    album: str | None = None
+    duration_seconds: float | None = None
+    ext: str | None = None
+    size: int | None = None
+    bitrate: int | None = None
+    lossless: bool = False
+    licence: Licence | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """What a source offers beside :class:`Source` when a song of another one can be looked for in it.
+
+    Blocking like all of a source, and raising the same errors. None of it tries again by itself.
+    """
+
+    name: str
+
+    def search(self, query: SearchQuery, *, limit: int) -> Sequence[Found]:
+        """At most ``limit`` results, best first as the source orders them, each remote id once. Empty: none."""
+        ...
+
+    def refresh(self, remote_id: str) -> Found | None:
+        """What the source says of this song now. None when it no longer has it, or no longer gives it away."""
+        ...
+
+    def candidates(self, found: Found) -> Sequence[Candidate]:
+        """Where the bytes of a result can be had, best first. Only for results of this source."""
         ...

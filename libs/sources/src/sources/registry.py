@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 
@@ -11,7 +11,7 @@ from common.errors import ConfigurationError, DependencyDown, MusicCloudError, P
 from common.settings import Settings
 from common.telemetry import get_logger
 
-from .port import Health, Source
+from .port import Health, Searchable, Source
 
 GROUP = "music_cloud.sources"
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -36,6 +36,15 @@ class Sources:
         if name in self.broken:
             raise DependencyDown(self.broken[name], code="source-broken", retry_after=60)
         raise PermanentError(f"The source {name} is not in use here. Add it to SOURCES.", code="source-unknown")
+
+    def served(self, platforms: Sequence[str], *, by: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``platforms`` whose songs the sources ``by`` may give; empty: all that are in use.
+
+        A source gives its own songs; where one can be searched, songs of any other may be found there.
+        """
+        if not by or any(isinstance(self.ready.get(name), Searchable) for name in by):
+            return tuple(platforms)
+        return tuple(name for name in platforms if name in by)
 
     def health(self) -> dict[str, Health]:
         """Of every source that the settings name. May block; a source that raises is not available."""

@@ -33,6 +33,7 @@ class _Watched(io.RawIOBase):
         self._stall_timeout = stall_timeout
         self._window_bytes = 0
         self.canceled: Callable[[], bool] | None = None
+        self._asked = time.monotonic()
         self.restart()
 
     def restart(self) -> None:
@@ -57,10 +58,13 @@ class _Watched(io.RawIOBase):
                 return 0
             if now - self._window_start > self._stall_timeout:
                 raise TimeoutError("no progress")
+            # Also of a server that sends now and then: it must not hold us past the moment we wanted to stop.
+            if self.canceled is not None and (count < 0 or now - self._asked >= TICK_SECONDS):
+                self._asked = now
+                if self.canceled():
+                    raise TransientError("Stopped before it was complete.", code="stopped")
             if count > 0:
                 return count
-            if self.canceled is not None and self.canceled():
-                raise TransientError("Stopped before it was complete.", code="stopped")
 
     def close(self) -> None:
         if not self.closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -10,6 +11,7 @@ from datetime import datetime
 from common.audit import Needs, Port, snapshots_place, state_place
 from common.bus import FactWriter, Replay
 from common.contracts.readers import EXPORTER
+from common.errors import ConfigurationError
 from common.metrics import Sample
 from common.metrics_names import (
     FACTS_KEPT_OUT,
@@ -22,14 +24,17 @@ from common.metrics_names import (
 from common.runtime import Runtime
 from common.telemetry import get_logger
 from exporter.adapters.database import DatabaseLock, close_catalog, move_aside, newer_catalog, open_catalog
+from exporter.adapters.read_database import ReadDatabase, name_catalog
 from exporter.adapters.snapshots import SnapshotFolder
 from exporter.handlers.project import Projector
 from exporter.handlers.publish import Publisher
-from exporter.routes import snapshot_app
-from exporter.service.manifest import Manifest
+from exporter.service.manifest import Manifest, Signing
 from exporter.service.projection import Projection
 from exporter.service.settle import Settling
+from exporter.serving import serve_catalog
 from exporter.settings import ExporterSettings
+from mirror.errors import KeyFormatError
+from mirror.format.keys import SigningKey
 
 
 def needs(settings: ExporterSettings) -> Needs:
@@ -49,6 +54,8 @@ async def build(runtime: Runtime) -> None:
     """Open the database under its lock and wire projection, export and announcement together."""
     settings = runtime.settings
     assert isinstance(settings, ExporterSettings)
+    # Large sorts do not fit into the small /tmp of a container.
+    os.environ.setdefault("SQLITE_TMPDIR", str(settings.state))
     lock = DatabaseLock(settings.database)
     runtime.on_stop(lock.release)
     if settings.exporter_rebuild and (aside := move_aside(settings.database)):
@@ -71,12 +78,17 @@ async def build(runtime: Runtime) -> None:
         stop=runtime.stop,
         changed=runtime.changed,
     )
-    folder = SnapshotFolder(settings.snapshots, keep=settings.keep_snapshots)
+    await loop.run_in_executor(thread, name_catalog, connection)
+    read = ReadDatabase(folder=settings.state / "read", catalog=settings.database)
+    signing = _signing(settings)
+    folder = SnapshotFolder(
+        settings.snapshots, keep=settings.keep_snapshots, keep_days=settings.keep_snapshots_days, signing=signing
+    )
     publisher = Publisher(
         bus=runtime.bus,
         writer=FactWriter(runtime.bus),
         folder=folder,
-        database=settings.database,
+        read=read,
         catalog=settings.catalog_name,
         settle=Settling(settle=settings.export_settle_seconds, interval=settings.export_max_interval_seconds),
         projector=projector,
@@ -89,15 +101,37 @@ async def build(runtime: Runtime) -> None:
     runtime.add_check("snapshot", lambda: publisher.problem)
     runtime.add_detail("projected_sequence", lambda: projector.position.sequence)
     runtime.add_detail("lag", lambda: projector.lag)
+    runtime.add_detail("loading", lambda: projector.loading)
     runtime.add_detail("snapshot_id", lambda: publisher.snapshot["snapshot_id"] if publisher.snapshot else None)
     runtime.add_detail("snapshot_sequence", lambda: publisher.sequence)
     runtime.add_detail("changes_pending", lambda: publisher.pending)
     runtime.add_detail("problems", lambda: projector.problems)
-    runtime.serve_http(snapshot_app(folder), host=settings.exporter_host, port=settings.exporter_port)
+    runtime.add_detail("signing_key", lambda: signing.key.key_id if signing else None)
+
+    runtime.questions.add("export", publisher.export_now)
+    serve_catalog(runtime, settings, snapshots=folder, history=read.lineage)
     runtime.numbers.projection("catalog", lambda: projector.lag)
     runtime.numbers.folder("state", settings.state)
     runtime.numbers.folder("snapshots", settings.snapshots)
     _tell_snapshot(runtime, projector, publisher)
+
+
+def _signing(settings: ExporterSettings) -> Signing | None:
+    """The keys of this installation. Raises ConfigurationError when one cannot be read."""
+    keys = []
+    for name, secret in (
+        ("SNAPSHOT_SIGNING_KEY", settings.snapshot_signing_key),
+        ("SNAPSHOT_NEXT_SIGNING_KEY", settings.snapshot_next_signing_key),
+    ):
+        try:
+            keys.append(SigningKey.from_text(secret.get_secret_value()) if secret else None)
+        except KeyFormatError as error:
+            raise ConfigurationError(f"{name} cannot be used: {error.message}", code=error.code) from None
+    key, next_key = keys
+    if key is None:
+        get_logger().warning("snapshots are not signed, and mirrors refuse them; `music-cloud init` makes a key")
+        return None
+    return Signing(key=key, next_key=next_key, catalog=f"{settings.catalog_owner}/{settings.catalog_slug}")
 
 
 def _tell_snapshot(runtime: Runtime, projector: Projector, publisher: Publisher) -> None:

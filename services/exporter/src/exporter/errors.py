@@ -27,3 +27,23 @@ class CatalogWriteFailed(MusicCloudError):
     """A batch could not be written; nothing of it was kept, and it is tried again."""
 
     code = "catalog-write-failed"
+
+
+class PackFailed(MusicCloudError):
+    """A pack could not be made; nothing of it is left, and it is made anew for the next who asks."""
+
+    code = "pack-failed"
+
+
+class RequestRefused(MusicCloudError):
+    """The answer to a request that gets nothing. ``retry_after`` in seconds, where asking again may help."""
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after = retry_after
+
+
+def no_such_catalog() -> RequestRefused:
+    """Also for a private catalog without its token: nobody can tell the two apart."""
+    return RequestRefused(404, "not-found", "There is nothing under this address.")

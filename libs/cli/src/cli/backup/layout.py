@@ -18,7 +18,12 @@ IDENTITY = "identity.age"
 BODY = "backup.tar.zst.age"
 """The two members of an encrypted archive; the tools `tar`, `age` and `zstd` open it without us."""
 
-DATABASES = {"console": "ops.db", "downloader": "downloader.db", "uploader": "uploader.db"}
+DATABASES = {
+    "console": "ops.db",
+    "downloader": "downloader.db",
+    "uploader": "uploader.db",
+    "resolver_stats": "resolver_stats.db",
+}
 """Services with tables that no replay gives back, and their file where they are kept in SQLite."""
 PROJECTIONS = ("catalog.db", "collector.db")
 """Files of STATE_DIR that are made again from the bus."""

@@ -128,6 +128,9 @@ def prepare() -> Place:
         ) from None
     made = frozenset(make_secrets(root))
     settings = load(CliSettings)
+    if settings.library_dir is None:
+        # Ours, below ROOT_DIR. A folder that a person named may be a disk that is not mounted.
+        settings.library.mkdir(exist_ok=True)
     ports, notices = _choose_ports(settings, demo=music.demo, root=root)
     if music.demo:
         library = ensure_demo(root / DEMO)

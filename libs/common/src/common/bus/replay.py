@@ -63,6 +63,8 @@ class Replay:
         self._created: datetime | None = None
         self.pending = 0
         """Messages that the stream holds beyond the last one read."""
+        self.at_end = False
+        """Whether the server said that there was nothing more. An empty batch may also come of a lost answer."""
 
     @classmethod
     def of(cls, bus: Bus, reader: Reader) -> Replay:
@@ -121,6 +123,7 @@ class Replay:
                         await asyncio.sleep(_RETRY)
                 # What was read before tells nothing: it must not look as if nothing had come.
                 if read or not batch:
+                    self.at_end = complete and not batch
                     yield read
         finally:
             forget()

@@ -36,7 +36,9 @@ class PoolDefined(Fact):
     name: str
     url: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
-    playlist_ids: tuple[Id, ...] = ()
+    playlist_ids: tuple[Id, ...] = Field(
+        default=(), description="in the order in which they came to the pool; those that came together by id"
+    )
 
     @property
     def subject(self) -> str:
@@ -146,6 +148,9 @@ class FileStored(Fact):
     tags: FileTags = FileTags()
     import_mode: ImportMode | None = None
     candidate_source: str | None = Field(default=None, description="the source whose bytes these are")
+    candidate_remote_id: str | None = Field(
+        default=None, description="that source's id of the recording, where it is not the song's own"
+    )
     listing_fingerprint: str | None = Field(default=None, description="SongListed.fingerprint that was fetched")
 
     @property

@@ -15,6 +15,7 @@ LIVE_SETTINGS = frozenset(
     {
         "COLLECTOR_CONCURRENCY",
         "DOWNLOAD_CONCURRENCY",
+        "DOWNLOAD_SOURCES",
         "HISTORY_DAYS",
         "LOG_LEVEL",
         "SOURCE_LIMITS",

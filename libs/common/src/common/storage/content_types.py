@@ -14,6 +14,7 @@ CONTENT_TYPES = {
     "flac": "audio/flac",
     "jpeg": "image/jpeg",
     "jpg": "image/jpeg",
+    "json": "application/json",
     "lrc": "text/plain; charset=utf-8",
     "m4a": "audio/mp4",
     "m4b": "audio/mp4",

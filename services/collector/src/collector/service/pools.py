@@ -42,10 +42,13 @@ def definition(
 ) -> PoolDefined | None:
     """The fact to publish, or None when nothing changed.
 
-    A pool that suddenly lists nothing or much less (a folder that is not mounted) keeps its last list.
+    A pool that suddenly lists nothing or much less (a folder that is not mounted) keeps its last list. What
+    comes to a pool is listed behind what was there: the names of toplists follow from the order.
     """
     metadata = dict(pool.metadata)
-    ids = tuple(dict.fromkeys(playlist_ids))
+    listed = set(playlist_ids)
+    known = () if before is None else tuple(id for id in before.playlist_ids if id in listed)
+    ids = (*known, *sorted(listed.difference(known)))
     if before is not None and not before.removed:
         upstream = judge(len(ids), before=len(before.playlist_ids), shrink_limit=shrink_limit)
         if upstream != "ok":

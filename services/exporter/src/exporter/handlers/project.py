@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import dataclasses
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import nats.errors
 
-from common.bus import Bus, Replay, Stored, StreamReplaced
-from common.contracts.status import DeadLetter, Reason
-from common.errors import BusUnavailable
+from common.bus import Bus, Replay, StreamReplaced
+from common.contracts.status import Reason
 from common.telemetry import get_logger
 from exporter.adapters.database import write_errors
 from exporter.errors import CatalogWriteFailed
+from exporter.handlers.load import Loading
+from exporter.handlers.parking import Parking
+from exporter.handlers.reading import Reading
 from exporter.service.continuity import judge
-from exporter.service.decoding import UNREADABLE, Unreadable
-from exporter.service.projection import Batch, Position, Projection, read_batch
+from exporter.service.projection import Batch, Position, Projection
 
 R = TypeVar("R")
-Read = list[Stored] | Exception
 
-_AT_ONCE = 1000
-"""Messages of one pull."""
-_IN_ONE_TRANSACTION = 8000
-"""More facts share the cost of a sync to the disk; fewer are done sooner."""
-_BYTES_IN_ONE_TRANSACTION = 32_000_000
-"""Pages of playlists are larger than other facts: memory must not depend on what is stored."""
-_READ_AHEAD = 4
-"""Batches that are read while one is written."""
+_LOAD_FROM = 10_000
+"""A new catalog of this many facts is loaded as a whole: of fewer, batch after batch is as fast."""
 _LOOK_AGAIN = 2.0
 """Seconds between two looks at something that a person has to mend."""
 _CHECK_STREAM_EVERY = 5.0
@@ -52,17 +47,21 @@ class Projector:
         changed: Callable[[], None],
     ) -> None:
         """``changed`` is called after each batch."""
-        self._bus = bus
         self._replay = replay
         self._projection = projection
         self._thread = thread
         self._stop = stop
         self._changed = changed
+        self._parking = Parking(bus, stop=stop)
+        self._reading = Reading(replay, stop=stop)
+        self._loading: Loading | None = None
+        self._may_load = True
         self._doubt = False
         self._goal = 0
+        self._held = 0
         self._unwritten = 0
+        self._problem: Reason | None = None
         self.position: Position = projection.position()
-        self.problem: Reason | None = None
         self.trusted = False
         """Whether the bus was found to be the one that the rows come from."""
         self.caught_up = False
@@ -70,14 +69,25 @@ class Projector:
         bus.on_reconnect(self._reconnected)
 
     @property
+    def problem(self) -> Reason | None:
+        """What keeps facts from becoming rows."""
+        return self._problem or self._parking.problem
+
+    @property
     def lag(self) -> int:
         """Facts that the bus holds beyond the rows."""
-        return self._replay.pending + self._unwritten
+        read = self._unwritten + (self._loading.count if self._loading else 0)
+        return self._replay.pending + self._reading.waiting + read
 
     @property
     def problems(self) -> int:
         """Facts that are kept out of the rows."""
         return self._projection.problems
+
+    @property
+    def loading(self) -> dict[str, Any] | None:
+        """While a new catalog is loaded: the step, and how much of it is done, of how much."""
+        return self._loading.progress if self._loading else None
 
     async def run(self) -> None:
         """Project until told to stop."""
@@ -86,122 +96,108 @@ class Projector:
                 await self._pause(_LOOK_AGAIN)
                 continue
             try:
-                await self._follow()
+                if self._may_load and not self.position.sequence and self._held >= _LOAD_FROM:
+                    await self._load()
+                else:
+                    await self._follow()
             except (nats.errors.Error, TimeoutError, StreamReplaced) as error:
                 get_logger().warning("reading the catalog's facts again", reason=str(error) or type(error).__name__)
                 await self._pause(_LOOK_AGAIN)
 
-    async def _stream_is_ours(self) -> bool:
-        """Ask the bus where the stream stands; say so when the catalog is not of this stream."""
+    async def _stream_is_ours(self, *, read: int = 0) -> bool:
+        """Ask the bus where the stream stands; say so when the catalog is not of this stream.
+
+        ``read``: how far it was read without being written.
+        """
         try:
             state = await self._replay.stream_state()
         except (nats.errors.Error, TimeoutError):
-            self.problem = Reason(
+            self._problem = Reason(
                 code="stream-missing",
                 message="The bus does not tell of the stream CATALOG. Is the console running? It makes the streams.",
             )
             return False
-        reason = judge(self.position, created=state.created, last_sequence=state.last_sequence)
-        if reason != self.problem and reason is not None:
+        position = dataclasses.replace(self.position, sequence=read) if read else self.position
+        reason = judge(position, created=state.created, last_sequence=state.last_sequence)
+        if reason != self._problem and reason is not None:
             get_logger().error("stopped reading facts", reason=reason.message)
-        self.problem = reason
+        self._problem = reason
         self.trusted = reason is None
         if reason is not None:
             return False
-        if self.position.stream_created is None:
-            await self._in_thread(lambda: self._projection.adopt_stream(state.created))
+        # While there are no rows yet, they may come from any stream.
+        if self.position.stream_created != state.created and (
+            self.position.stream_created is None or not self.position.sequence
+        ):
+            await self._in_thread(partial(self._projection.adopt_stream, state.created))
             self.position = self._projection.position()
-        self._goal = state.last_sequence
+        self._goal, self._held = state.last_sequence, state.messages
         self._doubt = False
         return True
 
+    async def _load(self) -> None:
+        """Make a new catalog of all that the stream holds; in doubt, it is begun again from nothing."""
+        self._loading = Loading(
+            projection=self._projection,
+            thread=self._thread,
+            parking=self._parking,
+            stop=self._stop,
+            changed=self._changed,
+        )
+
+        async def still_ours(sequence: int) -> bool:
+            return not self._doubt or await self._stream_is_ours(read=sequence)
+
+        try:
+            await self._loading.run(self._reading, goal=self._goal, facts=self._held, still_ours=still_ours)
+        except CatalogWriteFailed as error:
+            # Batch after batch takes less room, and says what is wrong as long as it is.
+            self._may_load = False
+            get_logger().error("catalog not loaded as a whole", reason=error.message)
+        finally:
+            self.position = await self._in_thread(self._projection.position)
+            self._loading = None
+        self._changed()
+
     async def _follow(self) -> None:
         """Read and write until something is in doubt; what was read ahead and not written is read again."""
-        async with self._read_ahead() as batches:
-            loop = asyncio.get_running_loop()
-            checked = loop.time()
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
+        async with self._reading.ahead(after=self.position.sequence):
             while not self._stop.is_set():
-                messages, idle = await self._next(batches)
+                batch, idle = await self._reading.next()
                 if self._doubt:
                     return
-                if messages:
-                    await self._write(messages)
-                    self._unwritten -= len(messages)
+                if batch.count:
+                    self._unwritten = batch.count
+                    await self._write(batch)
+                    self._unwritten = 0
                 self.caught_up = self.caught_up or idle or self.position.sequence >= self._goal
                 if idle and loop.time() - checked > _CHECK_STREAM_EVERY:
                     checked = loop.time()
                     if not await self._stream_is_ours():
                         return
 
-    async def _next(self, batches: asyncio.Queue[Read]) -> tuple[list[Stored], bool]:
-        """What has been read, as one batch, and whether the stream had nothing more."""
-        getting, stopped = asyncio.create_task(batches.get()), asyncio.create_task(self._stop.wait())
-        await asyncio.wait({getting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not getting.done():
-            getting.cancel()
-            return [], False
-        messages: list[Stored] = []
-        size = 0
-        read = getting.result()
-        while True:
-            if isinstance(read, Exception):
-                raise read
-            messages += read
-            size += sum(len(message.data) for message in read)
-            full = len(messages) >= _IN_ONE_TRANSACTION or size >= _BYTES_IN_ONE_TRANSACTION
-            if not read or full or batches.empty():
-                return messages, not read
-            read = batches.get_nowait()
-
-    async def _write(self, messages: list[Stored]) -> None:
-        batch: Batch = await self._in_thread(lambda: read_batch(messages))
-        for unreadable in batch.unreadable:
-            await self._report(unreadable)
+    async def _write(self, batch: Batch) -> None:
+        await self._parking.park(batch.unreadable)
         while not self._stop.is_set():
             try:
-                await self._in_thread(lambda: self._apply(batch))
+                await self._in_thread(partial(self._apply, batch))
                 break
             except CatalogWriteFailed as error:
-                if self.problem != error.reason:
+                if self._problem != error.reason:
                     get_logger().error("catalog not written", reason=error.message)
-                self.problem = error.reason
+                self._problem = error.reason
                 await self._pause(_LOOK_AGAIN)
         else:
             return
-        self.problem = None
+        self._problem = None
         self._changed()
 
     def _apply(self, batch: Batch) -> None:
         with write_errors():
             self._projection.apply(batch)
             self.position = self._projection.position()
-
-    async def _report(self, unreadable: Unreadable) -> None:
-        """Into DEAD before it is passed over, so that a crash between the two repeats it."""
-        get_logger().warning("fact not readable", subject=unreadable.subject, reason=unreadable.reason)
-        # In base64 it grows by a third and must fit into one message.
-        room = self._bus.nc.max_payload // 2
-        message = unreadable.reason
-        if len(unreadable.payload) > room:
-            message += f" (only the first {room} of {len(unreadable.payload)} bytes are kept)"
-        letter = DeadLetter(
-            from_subject=unreadable.subject,
-            reason=Reason(code=UNREADABLE, message=message),
-            payload=base64.b64encode(unreadable.payload[:room]).decode(),
-        )
-        while not self._stop.is_set():
-            try:
-                await self._bus.publish(
-                    f"dead.0.catalog.exporter.{unreadable.sequence}",
-                    letter,
-                    msg_id=f"exporter-{unreadable.sequence}",
-                )
-            except BusUnavailable as error:
-                self.problem = error.reason
-                await self._pause(_LOOK_AGAIN)
-            else:
-                return
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -213,28 +209,3 @@ class Projector:
     async def _reconnected(self) -> None:
         """Behind the same address there may now be another server: look before reading on."""
         self._doubt = True
-
-    @contextlib.asynccontextmanager
-    async def _read_ahead(self) -> AsyncIterator[asyncio.Queue[Read]]:
-        """A queue that is filled from the stream while its reader is busy; an error comes last."""
-        queue: asyncio.Queue[Read] = asyncio.Queue(_READ_AHEAD)
-        self._unwritten = 0
-
-        async def read() -> None:
-            batches = self._replay.batches(after=self.position.sequence, max_messages=_AT_ONCE)
-            try:
-                async for batch in batches:
-                    self._unwritten += len(batch)
-                    await queue.put(batch)
-            except Exception as error:  # raised again by whoever takes it from the queue
-                await queue.put(error)
-
-        reading = asyncio.create_task(read())
-        try:
-            yield queue
-        finally:
-            # A cancellation that meets the arrival of a message is lost in wait_for (Python 3.11): say it again.
-            while not reading.done():
-                reading.cancel()
-                await asyncio.wait({reading}, timeout=0.1)
-            self._unwritten = 0

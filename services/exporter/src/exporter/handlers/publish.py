@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 from common.bus import Bus, FactWriter
 from common.contracts.envelope import UndecodableMessage
@@ -15,6 +15,7 @@ from common.contracts.status import Reason
 from common.contracts.streams import CATALOG
 from common.errors import MusicCloudError
 from common.telemetry import get_logger
+from exporter.adapters.read_database import ReadDatabase
 from exporter.adapters.snapshots import SnapshotFolder, folder_name
 from exporter.errors import SnapshotError
 from exporter.handlers.project import Projector
@@ -24,6 +25,7 @@ from exporter.service.settle import Settling
 _RETRY_AFTER = 5.0
 """Seconds after an export or a publication that failed."""
 _LOOK_EVERY = 0.25
+_PRUNE_EVERY = 3600.0
 
 
 class Publisher:
@@ -35,7 +37,7 @@ class Publisher:
         bus: Bus,
         writer: FactWriter,
         folder: SnapshotFolder,
-        database: Path,
+        read: ReadDatabase,
         catalog: str,
         settle: Settling,
         projector: Projector,
@@ -46,7 +48,7 @@ class Publisher:
         self._bus = bus
         self._writer = writer
         self._folder = folder
-        self._database = database
+        self._read = read
         self._catalog = catalog
         self._settle = settle
         self._projector = projector
@@ -54,19 +56,20 @@ class Publisher:
         self._changed = changed
         self.problem: Reason | None = None
         self.snapshot = folder.current()
+        self._looked = False
         # A new database is compared with the last snapshot once, whatever numbers that one bears.
         known = self.snapshot.get("sequence") if self.snapshot and projector.position.sequence else None
         self._reflected = int(known or 0)
         self._seen = self._reflected
-        self._published: str | None = None
+        self._published: Manifest | None = None
+        self._asked: list[asyncio.Future[Manifest]] = []
         # What an earlier database led to is announced only once this one has been found to agree.
         self._may_announce = projector.position.sequence > 0
 
     @property
     def pending(self) -> bool:
         """Whether the newest published snapshot lacks a fact that may have changed the catalog."""
-        current = self.snapshot["snapshot_id"] if self.snapshot else None
-        return self._projector.position.content_sequence > self._reflected or self._published != current
+        return self._projector.position.content_sequence > self._reflected or self._published != self.snapshot
 
     @property
     def sequence(self) -> int:
@@ -78,45 +81,89 @@ class Publisher:
     async def run(self) -> None:
         """Export and publish until told to stop."""
         loop = asyncio.get_running_loop()
+        pruned = -_PRUNE_EVERY
         while not self._stop.is_set():
             if not self._projector.trusted:
                 await self._pause(_LOOK_EVERY)
                 continue
             try:
+                if not self._looked:
+                    await self._look()
                 if self._may_announce:
                     await self._publish()
                 content = self._projector.position.content_sequence
                 if content > self._seen:
                     self._seen = content
                     self._settle.changed(loop.time())
-                if self._projector.caught_up and self._settle.due_in(loop.time()) == 0:
+                if self._projector.caught_up and (self._asked or self._settle.due_in(loop.time()) == 0):
                     await self._export()
                     continue
+                if loop.time() - pruned >= _PRUNE_EVERY:
+                    # Also where nothing changes snapshots grow old.
+                    pruned = loop.time()
+                    await asyncio.to_thread(self._folder.prune)
             except MusicCloudError as error:
                 if self.problem != error.reason:
                     get_logger().error("no new snapshot; the last one stays", reason=error.message)
                 self.problem = error.reason
+                self._answer(error)
                 # Whatever was to be exported is so still.
                 self._seen = self._reflected
                 await self._pause(_RETRY_AFTER)
                 continue
             await self._pause(_LOOK_EVERY)
 
+    async def _look(self) -> None:
+        """Once a process: is the newest snapshot signed with the keys of today, and does the history end with it?"""
+        self.snapshot = await asyncio.to_thread(self._folder.renew)
+        newest = self.snapshot or {}
+        known = await asyncio.to_thread(self._read.newest)
+        if known != (newest.get("lineage"), newest.get("revision")):
+            # It was made by another version of this program, or the history was lost.
+            self._seen = self._reflected = 0
+        self._looked = True
+
     async def _export(self) -> None:
         self._settle.begun()
-        manifest, new = await asyncio.to_thread(self._folder.make, self._database)
-        if new:
-            self.snapshot = manifest
+        asked = list(self._asked)
+        manifest, reflected = await asyncio.to_thread(self._folder.make, self._read)
+        self.snapshot = manifest
         self._may_announce = True
         await self._publish()
-        self._reflected = int(manifest["sequence"] or 0)
+        self._reflected = reflected or 0
         self.problem = None
+        self._answer(manifest, asked)
         self._changed()
+
+    async def export_now(self, _question: Mapping[str, Any] | None = None) -> Manifest:
+        """Export what has changed without waiting for it to settle; return the manifest of the newest snapshot.
+
+        Raises SnapshotError when that is not possible now.
+        """
+        if not (self._projector.trusted and self._projector.caught_up):
+            raise SnapshotError(
+                "The catalog has not caught up with the bus yet. Ask again when the exporter is ready.",
+                code="catalog-not-caught-up",
+            )
+        asked: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        return await asked
+
+    def _answer(self, answer: Manifest | MusicCloudError, asked: list[asyncio.Future[Manifest]] | None = None) -> None:
+        """Tell those who asked, all if none are given."""
+        for one in list(self._asked) if asked is None else asked:
+            self._asked.remove(one)
+            if one.done():
+                continue
+            if isinstance(answer, MusicCloudError):
+                one.set_exception(answer)
+            else:
+                one.set_result(answer)
 
     async def _publish(self) -> None:
         """Announce the newest snapshot unless the bus knows of it; after a crash that is done at start."""
         manifest = self.snapshot
-        if manifest is None or self._published == manifest["snapshot_id"]:
+        if manifest is None or self._published == manifest:
             return
         fact = announcement(manifest, catalog=self._catalog)
         try:
@@ -126,8 +173,10 @@ class Publisher:
                 f"The bus holds an announcement that is not ours ({error}). Remove it: nobody else may write there.",
                 code="announcement-foreign",
             ) from None
-        if last is None or last.data.removed or last.data.snapshot_id != fact.snapshot_id:
-            cause = f"{fact.snapshot_id} {fact.sequence} {manifest['generated_at']}"
+        if last is None or last.data.removed or last.data.manifest != manifest:
+            # The same snapshot is announced again when it was signed with another key.
+            signed = manifest.get("signature", {}).get("value")
+            cause = f"{fact.snapshot_id} {fact.sequence} {manifest['generated_at']} {manifest.get('lineage')} {signed}"
             await self._writer.publish(fact, cause=cause)
             get_logger().info(
                 "snapshot published",
@@ -135,7 +184,7 @@ class Publisher:
                 tracks=manifest["track_count"],
                 playlists=manifest["playlist_count"],
             )
-        self._published = fact.snapshot_id
+        self._published = manifest
         self._changed()
 
     async def _pause(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from common.catalog import ids
@@ -24,12 +24,14 @@ from common.contracts.facts import (
     SongPinned,
 )
 from exporter.service import fact_tables as tables
+from exporter.service.fact_tables import Row
 
 _MAX_INTEGER = 2**63 - 1
 """What a column of the database holds; a larger number from a source must not stop the rest."""
 UNREADABLE = "undecodable"
 
-Row = tuple[Any, ...]
+_OF_THE_FORMAT = ("bitrate", "channels", "codec", "duration_seconds", "lossless", "mime", "sample_rate")
+_OF_THE_ORIGIN = ("import_mode", "candidate_source", "listing_fingerprint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ def read_fact(subject: str, payload: bytes) -> Fact:
     model = _MODELS.get(".".join(subject.split(".", 2)[:2]))
     if model is None:
         raise UndecodableMessage(f"no fact has a subject like {subject[:100]!r}; upgrade this service")
-    fact_type, envelope_type = model
+    fact_type, validate_json = model
     try:
-        envelope = envelope_type.model_validate_json(payload)
+        envelope = validate_json(payload)
     except ValidationError:
         envelope = None
     if envelope is None or envelope.type != fact_type.TYPE or envelope.version != fact_type.VERSION:
@@ -81,6 +83,12 @@ def _object(value: dict[str, Any]) -> str | None:
     return _json(value) if value else None
 
 
+def _known(model: BaseModel, names: tuple[str, ...]) -> str:
+    """Those of the model's values that are known, as JSON."""
+    values = model.__dict__
+    return _json({name: values[name] for name in names if values[name] is not None})
+
+
 def _text(value: str | None) -> str | None:
     """Readers in other languages end a text at NUL, so none is kept."""
     if not value:
@@ -94,7 +102,9 @@ def _names(values: tuple[str, ...]) -> str | None:
 
 def _taken_apart(values: tuple[str, ...]) -> str | None:
     """The names as JSON if joining them loses where one ends ("Earth, Wind & Fire"): a reseed needs them."""
-    return None if tuple((_names(values) or "").split(", ")) == (values or ("",)) else _json(values)
+    if not values:
+        return None
+    return None if tuple((_names(values) or "").split(", ")) == values else _json(values)
 
 
 def _song_listed(fact: SongListed, version: Row) -> Row:
@@ -134,20 +144,7 @@ def _song_pinned(fact: SongPinned, version: Row) -> Row:
 
 
 def _file_stored(fact: FileStored, version: Row) -> Row:
-    origin = {
-        "import_mode": fact.import_mode,
-        "candidate_source": fact.candidate_source,
-        "listing_fingerprint": fact.listing_fingerprint,
-    }
-    format = {
-        "bitrate": fact.format.bitrate,
-        "channels": fact.format.channels,
-        "codec": fact.format.codec,
-        "duration_seconds": fact.format.duration_seconds,
-        "lossless": fact.format.lossless,
-        "mime": fact.format.mime,
-        "sample_rate": fact.format.sample_rate,
-    }
+    tags = fact.tags
     return (
         fact.backend,
         fact.song_id,
@@ -161,12 +158,12 @@ def _file_stored(fact: FileStored, version: Row) -> Row:
         fact.size,
         _text(fact.quality_label),
         _text(fact.format.ext) or "",
-        _text(fact.tags.title),
-        _names(fact.tags.artists),
-        _text(fact.tags.album),
-        _json({key: value for key, value in format.items() if value is not None}),
-        _json({key: value for key, value in origin.items() if value is not None}),
-        _taken_apart(fact.tags.artists),
+        _text(tags.title),
+        _names(tags.artists),
+        _text(tags.album),
+        _known(fact.format, _OF_THE_FORMAT),
+        _known(fact, _OF_THE_ORIGIN),
+        _taken_apart(tags.artists),
     )
 
 
@@ -220,7 +217,11 @@ def _backend_defined(fact: BackendDefined, version: Row) -> Row:
     return (fact.backend, *version, fact.kind.value, _text(fact.public_base_url), fact.read_only, fact.backend_id)
 
 
-_MODELS: dict[str, tuple[type[Fact], Any]] = {fact.TYPE: (fact, Envelope[fact]) for fact in FACTS}  # type: ignore[valid-type]
+_MODELS: dict[str, tuple[type[Fact], Callable[[bytes], Envelope[Any]]]] = {
+    fact.TYPE: (fact, Envelope[fact].__pydantic_validator__.validate_json)  # type: ignore[valid-type]
+    for fact in FACTS
+}
+"""The validators themselves: the models' methods around them cost a tenth of the whole."""
 
 _ROWS: dict[type[Fact], Callable[[Any, Row], Row]] = {
     SongListed: _song_listed,

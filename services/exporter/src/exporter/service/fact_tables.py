@@ -5,6 +5,10 @@ Rows are never deleted: a withdrawn fact keeps its place with ``removed``, as it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
 from sqlalchemy import Boolean, Column, Connection, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.dialects import sqlite
 
@@ -167,7 +171,22 @@ problems = Table(
     Index("ix_projection_problems_key", "kind", "platform", "remote_id"),
 )
 
+changes = Table(
+    "catalog_changes",
+    metadata,
+    Column("kind", Text, primary_key=True, comment="song, playlist, pool or backend"),
+    _id("key"),
+    Column("sequence", Integer, nullable=False, comment="of CATALOG, of the batch in which its rows may have changed"),
+    Index("ix_catalog_changes_sequence", "sequence"),
+    sqlite_with_rowid=False,
+)
+
 SCHEMA_VERSION = 1
+
+Row = tuple[Any, ...]
+
+_ROWS_OF_A_STEP = (1000, 100, 10, 1)
+"""With the widest table this stays below the 32,766 values that SQLite takes at once."""
 
 KEYS_OF_THINGS = {
     "fact_songs_listed": ("platform", "remote_id"),
@@ -188,8 +207,19 @@ def ensure(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
-def upsert(table: Table) -> str:
-    """The statement that stores a fact unless a newer one, or another thing of the same id, is held."""
+def subject(table: Table, key: Row) -> str:
+    """Where the fact with this key stands in CATALOG, for the tables in ``KEYS_OF_THINGS``."""
+    if table is playlist_pages:
+        playlist, platform, page = key
+        return f"playlist.collected.{platform}.{playlist}.{page}"
+    return f"{'song.listed' if table is songs_listed else 'pool.defined'}.{key[0]}"
+
+
+def upsert(table: Table, *, source: str = "") -> str:
+    """The statement that stores a fact unless a newer one, or another thing of the same id, is held.
+
+    It takes the values of one row, or the rows that ``source`` selects.
+    """
     statement = sqlite.insert(table)
     held, new = table.c, statement.excluded
     newer = (new.revision > held.revision) | ((new.revision == held.revision) & (new.sequence > held.sequence))
@@ -200,6 +230,27 @@ def upsert(table: Table) -> str:
             same = same & part
         newer = newer & (held.removed | same)
     columns = {column.name: new[column.name] for column in table.c if not column.primary_key}
-    return str(
+    text = str(
         statement.on_conflict_do_update(set_=columns, where=newer).compile(dialect=sqlite.dialect(paramstyle="qmark"))
     )
+    return text.replace(values(table), source) if source else text
+
+
+def values(table: Table, rows: int = 1) -> str:
+    """The marks for the values of so many rows, as SQL."""
+    return "VALUES " + ", ".join([f"({', '.join('?' * len(table.c))})"] * rows)
+
+
+def write(connection: Connection, statement: str, table: Table, rows: Sequence[Row]) -> int:
+    """Run a statement that takes the values of one row for all of them; return how many rows it wrote.
+
+    Many rows are one step of the database: between steps a thread waits for the interpreter, in steps it does not.
+    """
+    written = start = 0
+    for size in _ROWS_OF_A_STEP:
+        many = statement.replace(values(table), values(table, size))
+        while len(rows) - start >= size:
+            step = tuple(chain.from_iterable(rows[start : start + size]))
+            written += connection.exec_driver_sql(many, step).rowcount
+            start += size
+    return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Connection
 
 dump_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -31,7 +32,7 @@ def song_metadata(
     described_album: str | None,
 ) -> str | None:
     """The song's ``metadata_json``: described over stored over listed; None when nothing is known."""
-    content: dict[str, Any] = json.loads(listed) if listed else {}
+    content: dict[str, Any] = from_json(listed) if listed else {}
     if listed_album:
         content["album"] = listed_album
     if listed_duration is not None:
@@ -39,12 +40,12 @@ def song_metadata(
     if status != "complete":
         content["metadata_status"] = status
     if format:
-        known = json.loads(format)
+        known = from_json(format)
         content.update((key, known[key]) for key in _OF_THE_FILE if key in known)
     if file_album:
         content["album"] = file_album
     if described:
-        content.update(json.loads(described))
+        content.update(from_json(described))
     if described_album:
         content["album"] = described_album
     return dump_json(content) if content else None

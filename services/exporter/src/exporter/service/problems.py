@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Table, select
 
 from exporter.service import fact_tables as facts
-from exporter.service.decoding import Row
+from exporter.service.fact_tables import Row
 
 ID_COLLISION = "id-collision"
 KEY_TAKEN = "key-taken"
@@ -75,21 +75,23 @@ def clear(connection: Connection, subjects: Sequence[str]) -> None:
         )
 
 
-def record_collisions(connection: Connection, table: Table, rows: Sequence[Row], subjects: Sequence[str]) -> None:
+def record_collisions(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     """Look through rows of which some were not taken: older revisions are nothing, collisions are."""
-    names = [name for name in ("platform", "external_id", "remote_id") if name in table.c]
     if table.name not in facts.KEYS_OF_THINGS:
         return
+    names = facts.KEYS_OF_THINGS[table.name]
     columns = [column.name for column in table.c]
     keys = [column for column in table.c if column.primary_key]
-    for row, subject in zip(rows, subjects, strict=True):
-        values = dict(zip(columns, row, strict=True))
+    # Of one key, the last fact says what stands on the bus.
+    last = {row[: len(keys)]: dict(zip(columns, row, strict=True)) for row in rows}
+    for key, values in last.items():
         held = connection.execute(
             select(*(table.c[name] for name in names), table.c.removed).where(
-                *(key == values[key.name] for key in keys)
+                *(column == value for column, value in zip(keys, key, strict=True))
             )
         ).one()
         if not held.removed and tuple(held[:-1]) != tuple(values[name] for name in names):
+            subject = facts.subject(table, key)
             record(
                 connection,
                 subject=subject,
@@ -97,3 +99,14 @@ def record_collisions(connection: Connection, table: Table, rows: Sequence[Row],
                 message=f"two things share the id of {subject}; the one that came second is kept out",
                 sequence=values["sequence"],
             )
+
+
+def record_collisions_of(connection: Connection, table: Table, *, source: str) -> None:
+    """The same for the rows of the table ``source``, of which some were not taken."""
+    if table.name in facts.KEYS_OF_THINGS:
+        key = ", ".join(column.name for column in table.primary_key)
+        twice = f"SELECT {key} FROM {source} GROUP BY {key} HAVING count(*) > 1"  # noqa: S608
+        rows = connection.exec_driver_sql(
+            f"SELECT * FROM {source} WHERE ({key}) IN ({twice}) ORDER BY sequence"  # noqa: S608
+        )
+        record_collisions(connection, table, (tuple(row) for row in rows))

@@ -17,10 +17,17 @@ class Source:
 
     columns: dict[str, frozenset[str]]
     sequence: int | None
+    keeps_pool_facts: bool = False
+    """Whether the facts are there from which the pools come, as they are in a catalog of ours."""
 
     def has(self, table: str) -> bool:
         """Whether the table is there."""
         return table in self.columns
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there can be files of songs."""
+        return self.has("file_assets") and self.has("file_locations") and self.has("storage_backends")
 
     def column(self, table: str, name: str, alias: str) -> str:
         """The column as SQL, or NULL where this database lacks it."""
@@ -47,7 +54,12 @@ def inspect(connection: sqlite3.Connection) -> Source:
                 code=NOT_A_CATALOG,
             )
         columns[name] = found
-    return Source(columns=columns, sequence=_sequence(connection))
+    facts = {str(row[1]) for row in connection.execute("PRAGMA source.table_info(fact_pools)")}
+    return Source(
+        columns=columns,
+        sequence=_sequence(connection),
+        keeps_pool_facts={"pool_id", "playlist_ids", "removed"} <= facts,
+    )
 
 
 def _sequence(connection: sqlite3.Connection) -> int | None:

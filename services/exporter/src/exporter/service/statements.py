@@ -34,6 +34,13 @@ FROM next WHERE backend IS NOT NULL
 
 # ---- songs ----------------------------------------------------------------------------------
 
+# The next ones of all, in order.
+NEXT_SONGS = "SELECT song_id FROM fact_songs_listed WHERE song_id > ? ORDER BY song_id LIMIT ?"
+NEXT_PLAYLISTS = (
+    "SELECT DISTINCT playlist_id FROM fact_playlist_pages WHERE playlist_id > ? ORDER BY playlist_id LIMIT ?"
+)
+ALL_POOLS = "SELECT pool_id FROM fact_pools"
+
 # A song whose key another id holds already: both must be looked at again.
 SONGS_OF_THE_SAME_KEY = """
 INSERT OR IGNORE INTO temp.dirty_songs
@@ -134,7 +141,7 @@ INSERT INTO file_assets (id, song_id, quality_label, ext, file_size_bytes)
 SELECT s.asset_id, s.song_id, f.quality_label, f.ext, f.size
 FROM temp.song_files s
 CROSS JOIN fact_files f ON f.backend = s.backend AND f.song_id = s.song_id AND f.variant = s.variant
-WHERE s.place = 1 AND s.song_id IN (SELECT id FROM songs)
+WHERE s.place = 1 AND +s.song_id IN (SELECT id FROM songs) -- by the few touched ones, not by all songs
 ORDER BY s.asset_id, s.song_id, s.variant
 ON CONFLICT (id) DO UPDATE SET
     quality_label = excluded.quality_label, ext = excluded.ext, file_size_bytes = excluded.file_size_bytes
@@ -263,3 +270,18 @@ SELECT f.pool_id, e.value FROM fact_pools f CROSS JOIN json_each(f.playlist_ids)
 WHERE f.pool_id IN (SELECT id FROM temp.dirty_pools) AND NOT f.removed
 """,
 )
+
+# ---- what changed ---------------------------------------------------------------------------
+
+# Those of the touched things whose rows may have changed, with the sequence of the batch: an export reads no others.
+_CHANGED = """
+INSERT INTO catalog_changes (kind, "key", sequence) SELECT '{kind}', id, ? FROM {table} WHERE true ORDER BY id
+ON CONFLICT (kind, "key") DO UPDATE SET sequence = excluded.sequence
+"""
+SONGS_CHANGED = _CHANGED.format(kind="song", table="temp.dirty_songs")
+PLAYLISTS_CHANGED = _CHANGED.format(kind="playlist", table="temp.dirty_playlists")
+POOLS_CHANGED = _CHANGED.format(kind="pool", table="temp.dirty_pools")
+BACKEND_CHANGED = """
+INSERT INTO catalog_changes (kind, "key", sequence) VALUES ('backend', ?, ?)
+ON CONFLICT (kind, "key") DO UPDATE SET sequence = excluded.sequence
+"""

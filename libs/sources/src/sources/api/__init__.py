@@ -1,0 +1,1 @@
+"""What all sources behind an HTTP API share: a bounded client, patience, and answers that nobody vouches for."""
