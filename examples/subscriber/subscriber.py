@@ -9,33 +9,28 @@ import os
 
 import nats
 
-GET = "$JS.API.DIRECT.GET.CATALOG"
-facts = {}  # the last fact of each subject
-shown = {}  # what was last printed of each playlist
+facts, shown = {}, {}  # the last fact of each subject; what was last printed of each playlist
 
 
 def take(subject, envelope):
     """A fact, perhaps one seen before, perhaps an older one: only a revision that is not older counts."""
-    fact, known = envelope["data"], facts.get(subject)
-    if envelope["version"] != 1 or (known and fact["revision"] < known["revision"]):
-        return
-    facts[subject] = fact
-    if envelope["type"] == "song.listed":
-        print("song", fact["song_id"], "is gone" if fact["removed"] else json.dumps(fact["name"]), flush=True)
-    elif envelope["type"] == "playlist.collected":
-        show_playlist(subject.rpartition(".")[0])
+    fact = envelope["data"]
+    if envelope["version"] == 1 and fact["revision"] >= facts.get(subject, fact)["revision"]:
+        facts[subject] = fact
+        if envelope["type"] == "song.listed":
+            print("song", fact["song_id"], "is gone" if fact["removed"] else json.dumps(fact["name"]), flush=True)
+        elif envelope["type"] == "playlist.collected":
+            show_playlist(subject.rpartition(".")[0])
 
 
 def show_playlist(key):
     """Print a playlist if all its pages are here and of one version."""
     first = facts.get(f"{key}.0", {"pages": 0, "removed": False})
     pages = [facts.get(f"{key}.{number}", {}) for number in range(first["pages"])]
-    if first["removed"]:
-        told = "is gone"
-    elif pages and all(page.get("version") == first["version"] for page in pages):
-        told = f"{json.dumps(first['header']['name'])} {sum(len(page['entries']) for page in pages)} songs"
-    else:
+    if not first["removed"] and not (pages and all(page.get("version") == first["version"] for page in pages)):
         return  # not whole yet: what was printed before still holds
+    songs = sum(len(page.get("entries", ())) for page in pages)
+    told = "is gone" if first["removed"] else f"{json.dumps(first['header']['name'])} {songs} songs"
     if shown.get(key) != (first["version"], told):
         shown[key] = (first["version"], told)
         print("playlist", first["playlist_id"], told, flush=True)
@@ -43,10 +38,9 @@ def show_playlist(key):
 
 async def ask(client, **wanted):
     """One stored message (sequence, subject, payload), or None where there is none."""
-    answer = await client.request(GET, json.dumps(wanted).encode(), timeout=5)
+    answer = await client.request("$JS.API.DIRECT.GET.CATALOG", json.dumps(wanted).encode(), timeout=5)
     headers = answer.headers or {}
-    found = "Nats-Sequence" in headers
-    return (int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data) if found else None
+    return (int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data) if "Nats-Sequence" in headers else None
 
 
 async def main():
@@ -55,9 +49,8 @@ async def main():
     async def ring(*_):
         bell.set()
 
-    url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
-    login = {"user": "reader", "password": os.environ["NATS_PASSWORD"]}
-    client = await nats.connect(url, **login, max_reconnect_attempts=-1, reconnect_time_wait=1, reconnected_cb=ring)
+    url, password = os.environ["NATS_URL"], os.environ["NATS_PASSWORD"]
+    client = await nats.connect(url, user="reader", password=password, max_reconnect_attempts=-1, reconnected_cb=ring)
     for subject in ("song.listed.>", "playlist.collected.>"):
         await client.subscribe(subject, cb=ring)  # only a bell: the stream is read in order, and has it all
     while True:

@@ -1,0 +1,1 @@
+"""A public catalog: pages, search and playback over a mirrored snapshot."""
