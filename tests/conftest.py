@@ -11,7 +11,7 @@ from common.bus.connection import Bus
 from common.bus.readers import ReaderDesk
 from common.bus.streams import ensure_streams
 from common.settings import Settings
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, current_server
 from tests.support.postgres import (  # noqa: F401 - fixtures
     database_url,
     postgres_of_its_own,
@@ -25,6 +25,15 @@ from tests.support.s3 import s3_bucket, s3_server  # noqa: F401 - fixtures
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A real nats-server of this test's own."""
     server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def current_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """The same of a current release."""
+    server = NatsServer(tmp_path / "nats", program=current_server())
     server.start()
     yield server
     server.stop()

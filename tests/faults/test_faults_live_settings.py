@@ -42,7 +42,9 @@ def stack(tmp_path: Path, nats_server: NatsServer, web: ScriptedServer) -> Itera
     feed = tmp_path / "list.m3u"
     feed.write_text("#EXTM3U\n" + "\n".join(lines) + "\n")
     write(tmp_path, DOWNLOAD_CONCURRENCY="2")
-    running = Stack(tmp_path, nats_server, FEEDS=str(feed), SOURCES="feed", ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{web.port}")
+    running = Stack(
+        tmp_path, nats_server, FEEDS=str(feed), SOURCES="feed,local", ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{web.port}"
+    )
     running.start_all("console", "collector", "downloader")
     yield running
     running.stop()
@@ -91,6 +93,45 @@ def test_concurrency_is_raised_and_lowered_while_a_job_runs(tmp_path: Path, stac
     assert {one["settings_revision"] for one in now["workers"]} == {now["current"]["id"]}
     kept = stack.http.get(f"/api/jobs/{job}").json()["config"]
     assert kept["download_concurrency"] == "2", "the job keeps what it was started with"
+
+
+def test_another_order_of_sources_is_used_for_the_next_song(tmp_path: Path, stack: Stack) -> None:
+    job = stack.job("full", sources=["feed"])
+    stack.until(lambda: stack.items(job, stage="download", state="succeeded") != [], seconds=30, what="a song")
+
+    def order(**settings: str) -> None:
+        write(tmp_path, DOWNLOAD_CONCURRENCY="8", **settings)
+        current = stack.http.get("/api/config").json()["current"]["id"]
+
+        def runs() -> bool:
+            state = stack.http.get("/api/config").json()
+            told = {one["service"]: one["settings_revision"] for one in state["workers"]}
+            return bool(state["current"]["id"] > current and told["downloader"] == state["current"]["id"])
+
+        stack.until(runs, seconds=15, what="the downloader to run the new version")
+
+    chosen = stack.items(job, stage="download", state="succeeded")[0]["id"]
+
+    def item() -> dict[str, Any]:
+        return next(one for one in stack.items(job, stage="download") if one["id"] == chosen)
+
+    def again() -> dict[str, Any]:
+        before = item()["ended_at"]
+        stack.http.post(
+            f"/api/jobs/{job}/commands", json={"command_type": "force_retry_item", "target_item_id": chosen}
+        )
+        stack.until(lambda: item()["ended_at"] not in (None, before), seconds=30, what="the item to end again")
+        return item()
+
+    order(DOWNLOAD_SOURCES="local")
+    failed = again()
+    assert (failed["state"], failed["reason"]["code"]) == ("failed", "no-candidate"), "its own source is not listed"
+    order(DOWNLOAD_SOURCES="local,feed")
+    assert again()["state"] == "succeeded"
+    order(DOWNLOAD_SOURCES="netease")
+    refused = {one["service"]: one["refused"] for one in stack.http.get("/api/config").json()["workers"]}
+    assert "not in SOURCES: feed, local" in str(refused["downloader"]["DOWNLOAD_SOURCES"])
+    assert again()["state"] == "succeeded", "the order before stays"
 
 
 async def limit_of(bus: Bus, job: int) -> int | None:

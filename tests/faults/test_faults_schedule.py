@@ -20,6 +20,7 @@ from tests.support.s3 import S3Bucket
 
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEED", "1,2").split(",")]
 SEED_WITH_UPLOADS = SEEDS[0] if "FAULT_SEED" in os.environ else 3
+SEED_ON_CURRENT_SERVER = SEEDS[0] if "FAULT_SEED" in os.environ else 4
 SECONDS = float(os.environ.get("FAULT_SECONDS", "12"))
 LIMIT = SECONDS + 400
 """Seconds of one test at most; most of it is patience for what should not happen."""
@@ -44,6 +45,11 @@ async def go_through(directory: Path, server: NatsServer, seed: int, bucket: S3B
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_random_faults_over_three_jobs(tmp_path: Path, nats_server: NatsServer, seed: int) -> None:
     await go_through(tmp_path, nats_server, seed)
+
+
+@pytest.mark.timeout(LIMIT)
+async def test_random_faults_on_a_current_server(tmp_path: Path, current_nats_server: NatsServer) -> None:
+    await go_through(tmp_path, current_nats_server, SEED_ON_CURRENT_SERVER)
 
 
 @pytest.mark.timeout(LIMIT)

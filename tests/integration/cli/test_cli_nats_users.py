@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -21,7 +22,7 @@ from common.contracts.facts import SongListed
 from common.contracts.readers import READERS
 from common.secret_files import ACCOUNTS
 from common.settings import Settings
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, current_server
 
 NOBODY: set[str] = set()
 WORKERS = {"collector", "downloader", "uploader"}
@@ -69,7 +70,9 @@ MAY_SAY: dict[str, list[tuple[str, set[str]]]] = {
         # The console answers readers who ask for their consumer.
         *((f"_INBOX_{user}.x", {"console"} if user in READING else NOBODY) for user in GUARDED),
     ],
-    "nobody asks services for anything but the owner": [
+    "nobody asks services for anything but the owner, and the console what was found": [
+        ("svc.downloader.matches", {"console"}),
+        ("svc.downloader.one.state", NOBODY),
         ("$SRV.PING", NOBODY),
         ("$SRV.STATS.downloader", NOBODY),
         ("svc.console.one.state", NOBODY),
@@ -130,6 +133,7 @@ MAY_HEAR: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "outsiders hear facts and states, services the jobs, the console heartbeats": [
         ("song.listed.>", OUTSIDERS),
+        ("song.pinned.*", {"downloader", *OUTSIDERS}),
         ("playlist.collected.>", OUTSIDERS),
         ("snapshot.published.>", OUTSIDERS),
         ("item.>", OUTSIDERS),
@@ -309,3 +313,34 @@ async def test_the_console_makes_everything_that_it_needs_with_its_own_rights(
     await bus.js.delete_consumer("WORK", "j1-download-local")
     await uploader.close()
     await bus.close()
+
+
+@pytest.mark.parametrize("program", ["machine", "current"])
+async def test_the_downloader_answers_whoever_asks_it_once_and_nobody_else(tmp_path: Path, program: str) -> None:
+    server = NatsServer(tmp_path / "nats", program=current_server() if program == "current" else None)
+    server.start()
+    refusals: list[str] = []
+    console, downloader = await connect(server, "console"), await connect(server, "downloader", refusals)
+    questions = await downloader.subscribe("svc.downloader.matches")
+    letters = await console.subscribe("_INBOX_console.>")
+    await downloader.flush()
+    await console.flush()
+    await console.publish("svc.downloader.matches", b"{}", reply="_INBOX_console.question")
+    question = await questions.next_msg(timeout=5)
+    await downloader.publish("_INBOX_console.unasked", b"not this")
+    await question.respond(b"this")
+    await question.respond(b"nor this")
+    await downloader.publish(LAST, b"")
+    assert await refused(refusals) == {"_inbox_console.unasked", "_inbox_console.question"}
+    assert (await letters.next_msg(timeout=5)).data == b"this"
+    await console.publish("_INBOX_console.last", b"last")
+    assert (await letters.next_msg(timeout=5)).data == b"last", "and nothing between"
+    # A subject that it must not write to is none that it is asked from: only the console and the owner ask.
+    uploader_refusals: list[str] = []
+    uploader = await connect(server, "uploader", uploader_refusals)
+    await uploader.publish("svc.downloader.matches", b"{}", reply="snapshot.published.main")
+    await uploader.publish(LAST, b"")
+    assert await refused(uploader_refusals) == {"svc.downloader.matches"}
+    for client in (console, downloader, uploader):
+        await client.close()
+    server.stop()

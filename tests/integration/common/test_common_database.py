@@ -24,13 +24,14 @@ from common.settings import Settings
 from console.adapters.ledger import database as console
 from console.adapters.ledger import tables as console_tables
 from downloader.adapters import rejects as downloader
+from downloader.adapters import tables as downloader_tables
 from tests.support.postgres import PostgresServer, location
 
 OLDER = Path(__file__).parent / "older"
 SERVICES: dict[str, tuple[Schema, MetaData]] = {
     "collector": (collector.SCHEMA, collector_tables.metadata),
     "console": (console.SCHEMA, console_tables.metadata),
-    "downloader": (downloader.SCHEMA, downloader.metadata),
+    "downloader": (downloader.SCHEMA, downloader_tables.metadata),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from common.bus.connection import Bus
 from common.contracts.envelope import decode
-from common.contracts.facts import FileStored
+from common.contracts.facts import FileStored, SongPinned
 from common.contracts.names import ItemState, JobType
 from common.contracts.status import ItemStatus
 from common.contracts.streams import CATALOG, STATUS
@@ -28,6 +28,7 @@ from tests.support.audio import make_audio
 from tests.support.http_server import Behavior, ScriptedServer
 from tests.support.jobs import make_job, write_jobs
 from tests.support.nats import NatsServer
+from tests.support.source_apis import JamendoApi
 
 
 class Copies:
@@ -305,3 +306,47 @@ async def test_settings_that_cannot_work_end_the_start_with_a_sentence(
     process = copies.start(**{name: value})
     assert process.wait(20) == 2
     assert words in (tmp_path / "downloader-0.log").read_text()
+
+
+async def test_what_a_person_bans_while_it_is_fetched_is_not_stored(
+    bus: Bus, planner: Planner, copies: Copies, server: ScriptedServer, tmp_path: Path
+) -> None:
+    body = make_audio(tmp_path / "long.wav", ext="wav", seconds=10.0).read_bytes()
+    song = make_song(server.serve("/a", Behavior(body=body, pause=0.1, chunk=64 * 1024)))
+    await put(planner, song)
+    copies.start()
+    part = copies.library / ".spool" / f"{song.song_id}.part"
+    await until(lambda: part.exists() and part.stat().st_size > 100_000)
+    await bus.publish(
+        f"song.pinned.{song.song_id}",
+        SongPinned(song_id=song.song_id, banned=(f"feed:{song.remote_id}",), revision=1),
+        msg_id="ban",
+    )
+    (one,) = await ended(bus, song)
+    assert (one.state, one.reason.code if one.reason else None) == (ItemState.FAILED, "match-banned")
+    assert one.tries == 1, "to learn of the choice costs none"
+    assert await fact(bus, song) is None
+    assert copies.files() == []
+    assert len(list((copies.library / ".trash").rglob("*.wav"))) == 1
+
+
+async def test_a_search_that_waits_for_its_turns_does_not_stall(
+    bus: Bus, planner: Planner, copies: Copies, server: ScriptedServer
+) -> None:
+    jamendo = JamendoApi()
+    jamendo.songs = []
+    song = make_song(server.serve("/gone", Behavior(status=404)), name="Name (2001)", singers=("Singer",))
+    await put(planner, song)
+    given = {name.upper(): str(value) for name, value in jamendo.settings().items() if name != "jamendo_albums"}
+    copies.start(
+        **given,
+        SOURCES="feed,jamendo",
+        ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{server.port},127.0.0.1:{jamendo.port}",
+        SOURCE_RATES="jamendo=0.4",
+        STALL_SECONDS="1",
+    )
+    (one,) = await ended(bus, song)
+    jamendo.close()
+    assert one.reason is not None
+    assert "not found at jamendo" in one.reason.message
+    assert (one.interruptions, one.tries) == (0, 1)

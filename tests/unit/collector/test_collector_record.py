@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from common.contracts.facts import (
     PlaylistHeader,
     PoolDefined,
     SongListed,
+    SongPinned,
 )
 from common.contracts.names import BackendKind, ItemState, Stage
 from common.contracts.status import ItemStatus, Reason
@@ -289,3 +291,55 @@ def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
     stream.apply(listed(1))
     assert 1 in stream.record.songs([1])
     database.close()
+
+
+def pinned(song_id: int, match: str | None = None, *, banned: Sequence[str] = (), revision: int = 1) -> SongPinned:
+    source, _, remote_id = (match or "").partition(":")
+    return SongPinned(
+        song_id=song_id,
+        match_source=source or None,
+        match_remote_id=remote_id or None,
+        banned=tuple(banned),
+        revision=revision,
+    )
+
+
+def of(candidate: str, song_id: int = 1, **more: Any) -> FileStored:
+    source, _, remote_id = candidate.partition(":")
+    return stored(song_id, candidate_source=source, candidate_remote_id=remote_id, **more)
+
+
+@pytest.mark.parametrize(
+    ("file", "choice", "asked"),
+    [
+        (of("archive:1"), pinned(1, "archive:1"), False),
+        (of("archive:1"), pinned(1, "jamendo:2"), True),
+        (of("archive:1"), pinned(1, banned=["archive:1"]), True),
+        (of("archive:1"), pinned(1, banned=["archive:2", "jamendo:1"]), False),
+        (stored(1), pinned(1, "local:1.mp3"), False),
+        (stored(1), pinned(1, banned=["local:1.mp3"]), True),
+        (stored(1), pinned(1), False),
+    ],
+)
+def test_what_a_person_decided_otherwise_is_asked_for_although_it_is_stored(
+    stream: Stream, file: FileStored, choice: SongPinned, asked: bool
+) -> None:
+    stream.apply(listed(1), listed(2), page(0, [1, 2]), pool(5), file, stored(2), choice)
+    assert stream.wanted() == ([1] if asked else [])
+    assert (stream.record.holdings([1, 2]).get(1) is None) is asked
+    stream.apply(choice.model_copy(update={"removed": True, "revision": 2}))
+    assert stream.wanted() == []
+
+
+def test_a_choice_outweighs_that_a_song_was_given_up_but_is_not_tried_in_vain(stream: Stream) -> None:
+    song = listed(1)
+    gone = failed(song).model_copy(update={"reason": Reason(code="match-gone", message="It is gone.")})
+    stream.apply(song, page(0, [1]), pool(5))
+    stream.writer.apply_status(stream.messages([failed(song)]), "status")
+    assert stream.wanted() == []
+    stream.apply(pinned(1, "archive:1"))
+    assert stream.wanted() == [1]
+    stream.writer.apply_status(stream.messages([gone]), "status")
+    assert stream.wanted() == [], "what was chosen is gone"
+    stream.apply(pinned(1, banned=["archive:1"], revision=2))
+    assert stream.wanted() == [], "nothing else was found"

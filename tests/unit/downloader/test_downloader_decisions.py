@@ -8,9 +8,9 @@ from common.contracts.facts import AudioFormat, FileStored, FileTags
 from common.contracts.work import SongDownload
 from common.errors import DependencyDown, MusicCloudError, PermanentError, TransientError
 from downloader.errors import Rejected
-from downloader.ports import Decoded, Inspected
+from downloader.ports import NO_CHOICE, Choice, Decoded, Inspected
 from downloader.service.judge import check_decoded, check_duration, is_current, missing_tags, quality_label
-from downloader.service.resolve import most_hopeful, source_order
+from downloader.service.resolve import most_hopeful
 from downloader.service.sniff import kind_of
 
 
@@ -125,12 +125,12 @@ def test_the_length_must_be_about_the_listed_one(listed: float | None, actual: f
 
 
 def test_a_stored_file_is_current_until_the_source_changes() -> None:
-    assert not is_current(None, song())
-    assert not is_current(stored(removed=True), song())
-    assert is_current(stored(), song(fingerprint="a"))
-    assert is_current(stored(listing_fingerprint="a"), song())
-    assert is_current(stored(listing_fingerprint="a"), song(fingerprint="a"))
-    assert not is_current(stored(listing_fingerprint="a"), song(fingerprint="b"))
+    assert not is_current(None, song(), NO_CHOICE)
+    assert not is_current(stored(removed=True), song(), NO_CHOICE)
+    assert is_current(stored(), song(fingerprint="a"), NO_CHOICE)
+    assert is_current(stored(listing_fingerprint="a"), song(), NO_CHOICE)
+    assert is_current(stored(listing_fingerprint="a"), song(fingerprint="a"), NO_CHOICE)
+    assert not is_current(stored(listing_fingerprint="a"), song(fingerprint="b"), NO_CHOICE)
 
 
 def test_only_missing_tags_are_filled() -> None:
@@ -155,5 +155,12 @@ def test_what_may_work_later_outranks_what_never_will() -> None:
     assert most_hopeful(nothing).code == "no-candidate"
 
 
-def test_a_song_is_looked_for_at_its_own_source() -> None:
-    assert source_order(song(source="feed")) == ("feed",)
+def test_a_stored_file_is_current_until_a_person_chooses_another() -> None:
+    taken, found = stored(candidate_source="feed"), stored(candidate_source="archive", candidate_remote_id="7")
+    assert is_current(taken, song(), Choice(match=("feed", "r")))
+    assert not is_current(taken, song(), Choice(match=("archive", "7")))
+    assert not is_current(taken, song(), Choice(banned=frozenset({("feed", "r")})))
+    assert is_current(found, song(), Choice(match=("archive", "7")))
+    assert not is_current(found, song(), Choice(match=("archive", "8")))
+    assert not is_current(found, song(), Choice(banned=frozenset({("archive", "7")})))
+    assert is_current(found, song(), Choice(banned=frozenset({("archive", "8")})))

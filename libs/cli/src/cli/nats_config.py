@@ -180,6 +180,10 @@ def route_password(passwords: Mapping[str, str]) -> str:
     return hmac.new(passwords["operator"].encode(), b"music-cloud routes", hashlib.sha256).hexdigest()
 
 
+_ANSWERS = """
+          allow_responses: { max: 1, expires: "30s" }"""
+
+
 def _users(account: str, passwords: Mapping[str, str]) -> str:
     return "\n".join(_user(user, passwords[user.name]) for user in USERS if user.account == account)
 
@@ -196,7 +200,7 @@ def _user(user: User, password: str) -> str:
           ] }}
           subscribe: {{ allow: [
 {subscribe}
-          ] }}
+          ] }}{_ANSWERS if user.answers else ""}
         }}
       }}"""
 

@@ -29,14 +29,19 @@ class User:
     account: str = MUSIC
     publish: tuple[str, ...] | None = None
     subscribe: tuple[str, ...] | None = None
+    answers: bool = False
+    """Whether it may answer once wherever a question that reached it wants the answer."""
 
 
-def _service(name: str, purpose: str, *, publish: tuple[str, ...] = (), subscribe: tuple[str, ...] = ()) -> User:
+def _service(
+    name: str, purpose: str, *, publish: tuple[str, ...] = (), subscribe: tuple[str, ...] = (), answers: bool = False
+) -> User:
     """A service: it shows itself, follows the jobs, and besides does only what is listed."""
     own = [reader for reader in READERS if reader.service == name]
     return User(
         name=name,
         purpose=purpose,
+        answers=answers,
         publish=(
             f"hb.{name}.*",
             # Answers to the owner, who asks with `nats micro`.
@@ -68,7 +73,15 @@ def _service(name: str, purpose: str, *, publish: tuple[str, ...] = (), subscrib
     )
 
 
-def _worker(name: str, purpose: str, *, stages: tuple[str, ...], publish: tuple[str, ...]) -> User:
+def _worker(
+    name: str,
+    purpose: str,
+    *,
+    stages: tuple[str, ...],
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...] = (),
+    answers: bool = False,
+) -> User:
     """A service that takes items of ``stages``: it answers for them, and says what became of them."""
     return _service(
         name,
@@ -82,6 +95,8 @@ def _worker(name: str, purpose: str, *, stages: tuple[str, ...], publish: tuple[
             *(f"dead.{stage}.requested.>" for stage in stages),
             *publish,
         ),
+        subscribe=subscribe,
+        answers=answers,
     )
 
 
@@ -99,6 +114,8 @@ USERS: tuple[User, ...] = (
             "item.>",
             "song.pinned.*",
             "backend.defined.*",
+            # What the resolver found, and what it has learned.
+            "svc.downloader.*",
             f"$JS.API.DIRECT.GET.{CATALOG}.>",
             f"$JS.API.DIRECT.GET.{STATUS}.>",
             f"$JS.API.DIRECT.GET.{DEAD}",
@@ -151,6 +168,8 @@ USERS: tuple[User, ...] = (
         "fetches songs; says what is stored in the library",
         stages=("song.download",),
         publish=("item.*.download.>", "file.stored.*.*.*", "song.described.*"),
+        subscribe=("song.pinned.*",),
+        answers=True,
     ),
     _worker(
         "uploader",

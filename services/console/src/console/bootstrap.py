@@ -30,6 +30,7 @@ from console.adapters.ledger import Database, ItemStore, JournalStore, Pruner, R
 from console.adapters.ledger.revisions import RevisionStore
 from console.adapters.letters import DeadLetters
 from console.adapters.numbers import Numbers
+from console.adapters.resolver import ResolverDesk
 from console.adapters.settings_bus import BusSettings
 from console.adapters.work_queue import BusWorkQueue
 from console.handlers import Forgetting, HeartbeatListener, WorkerRegister, log_projector, status_projector
@@ -41,6 +42,7 @@ from console.service.control import JobControl
 from console.service.fleet import Fleet
 from console.service.letters import Replays
 from console.service.schedules import Scheduler
+from console.service.songs import Songs
 from console.settings import ConsoleSettings, limits_of
 
 
@@ -169,6 +171,8 @@ async def build(runtime: Runtime) -> None:
         configuration=configuration,
         scheduler=scheduler,
         replays=Replays(letters=letters, items=items, runs=runs, control=control),
+        songs=Songs(facts=catalog, runs=runs, items=items, control=control),
+        resolver=ResolverDesk(bus),
         hub=hub,
         beat=runtime.heartbeat,
         pages=make_environment(),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
+import asyncio
+from typing import Any, cast
 
 from common.audit import Needs, library_place, media_place, setting_place, state_place
 from common.contracts.names import Stage
 from common.database import location_of, opened
+from common.errors import ConfigurationError
+from common.resolver_stats import SERVICE as STATISTICS
+from common.resolver_stats import STATISTICS_FILE
 from common.runtime import Runtime
 from common.settings import split_list
-from common.telemetry import ContextThreads
+from common.telemetry import ContextThreads, get_logger
 from common.work import WorkLoop
+from downloader.adapters.choices import Choices
 from downloader.adapters.decoder import AudioInspector
 from downloader.adapters.disk import Disk
 from downloader.adapters.facts import StoredFacts
@@ -19,15 +24,20 @@ from downloader.adapters.fetch_file import FileFetcher
 from downloader.adapters.fetch_http import HttpFetcher
 from downloader.adapters.leftovers import Leftovers
 from downloader.adapters.library import LibraryFolder
+from downloader.adapters.matches import MatchDatabase
 from downloader.adapters.rejects import RejectDatabase
-from downloader.adapters.resolver import SourceResolver
+from downloader.adapters.resolver import SourceDesk
 from downloader.adapters.spool import SpoolFolder
+from downloader.adapters.statistics import ResolverNumbers
 from downloader.adapters.tags import MutagenTagger
 from downloader.handlers import DownloadSong
 from downloader.service.layout import parse_layout
+from downloader.service.order import SourceOrder
+from downloader.service.resolve import Finder
 from downloader.service.store import StoreSong
 from downloader.settings import DownloaderSettings
 from sources.addresses import AddressPolicy
+from sources.api.pace import PATIENCE as PACE_PATIENCE
 from sources.http import GuardedHttp
 from sources.registry import load_sources
 
@@ -41,7 +51,9 @@ def needs(settings: DownloaderSettings) -> Needs:
     return Needs(
         writes=(library, spool) if settings.database_url else (library, spool, state),
         reads=() if media is None else (media,),
-        databases=() if settings.database_url else ((state, settings.state / DATABASE),),
+        databases=()
+        if settings.database_url
+        else ((state, settings.state / DATABASE), (state, settings.state / STATISTICS_FILE)),
         one_file_system=((spool, library),),
         claims=library,
         reserves=((library, int(settings.min_free_space)),),
@@ -62,6 +74,25 @@ async def build(runtime: Runtime) -> None:
         runtime.add_task("database", lambda: rejects.database.watch(runtime.stop))
         runtime.add_check("database", lambda: rejects.database.problem)
     sources = load_sources(settings)
+    desk = SourceDesk(
+        sources,
+        # A search may take three requests, each of which waits for its turn.
+        patience=3 * (settings.source_timeout_seconds + PACE_PATIENCE),
+        tell_every=min(5.0, settings.stall_seconds / 4),
+    )
+    order = SourceOrder(settings.source_names, warn=lambda words: get_logger().warning("source not used", reason=words))
+    try:
+        order.set(settings.download_sources)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}. Correct DOWNLOAD_SOURCES, or leave it empty.") from None
+    numbers = ResolverNumbers(
+        location_of(settings, service=STATISTICS, file=settings.state / STATISTICS_FILE),
+        warmup_attempts=settings.resolver_warmup_attempts,
+        half_life_days=settings.resolver_half_life_days,
+        exploration=settings.resolver_exploration,
+    )
+    matches = MatchDatabase(rejects.database)
+    finder = Finder(sources=desk, statistics=numbers, matches=matches, order=order.get)
     # One thread per item in hand, and one for what is left over from those before.
     threads = ContextThreads(settings.download_concurrency + 1, thread_name_prefix="download")
     policy = AddressPolicy.from_setting(
@@ -78,7 +109,7 @@ async def build(runtime: Runtime) -> None:
     limit = int(settings.max_file_size)
     store = StoreSong(
         spool=spool,
-        resolver=SourceResolver(sources),
+        finder=finder,
         fetcher=CandidateFetcher(
             files=FileFetcher(spool=spool, disk=disk, max_size=limit),
             http=HttpFetcher(http=http, spool=spool, disk=disk, max_size=limit),
@@ -91,11 +122,15 @@ async def build(runtime: Runtime) -> None:
         full=settings.verify == "full",
         duration_tolerance=settings.duration_tolerance_seconds,
     )
+    choices = Choices(runtime.bus)
+    runtime.add_task("choices", lambda: choices.run(runtime.stop))
     handler = DownloadSong(
         store=store,
         facts=StoredFacts(runtime.bus),
         threads=threads,
         import_mode=settings.import_mode,
+        choices=choices,
+        max_tries=settings.max_tries,
         job_runs=lambda job_id: runtime.jobs.state.job(job_id) is not None,
     )
     loop = WorkLoop(
@@ -115,11 +150,21 @@ async def build(runtime: Runtime) -> None:
     runtime.add_task("leftovers", lambda: leftovers.run(runtime.stop))
     runtime.add_work(loop)
     runtime.on_setting("DOWNLOAD_CONCURRENCY", resize)
+    runtime.on_setting("DOWNLOAD_SOURCES", order.set)
+
+    def tell_order(question: dict[str, Any]) -> dict[str, Any]:
+        return numbers.tell(question, [name for name in order.get() or desk.in_use() if desk.can_search(name)])
+
+    runtime.questions.add("resolver", lambda question: asyncio.to_thread(tell_order, question))
+    runtime.questions.add("matches", lambda question: asyncio.to_thread(matches.tell, question))
     runtime.add_check("disk", disk.problem)
     runtime.numbers.folder("library", settings.library, reserve=int(settings.min_free_space))
     runtime.numbers.folder("state", settings.state)
     runtime.add_detail("sources", lambda: sorted(sources.ready))
+    runtime.add_detail("download_sources", lambda: list(order.get() or desk.in_use()))
+    runtime.on_stop(numbers.close)
     runtime.on_stop(rejects.close)
     runtime.on_stop(spool.close)
     runtime.on_stop(handler.tidy)
     threads.submit(spool.clean)
+    threads.submit(matches.prune)

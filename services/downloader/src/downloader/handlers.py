@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 from common.contracts.names import LIBRARY_BACKEND, ImportMode
 from common.contracts.work import SongDownload
-from common.errors import MusicCloudError
+from common.errors import MusicCloudError, Waiting
 from common.telemetry import get_logger
 from common.work import ItemContext, Outcome, skipped, succeeded
+from downloader.adapters.choices import Choices
 from downloader.adapters.facts import Known, StoredFacts, WrongLastSequence, is_of
 from downloader.ports import SongLock, Watch
+from downloader.service.judge import is_chosen
 from downloader.service.store import REFERENCE_SOURCE, Already, Ready, Request, StoreSong
 
 R = TypeVar("R")
@@ -37,12 +39,16 @@ class DownloadSong:
         facts: StoredFacts,
         threads: Executor,
         import_mode: ImportMode,
+        choices: Choices,
+        max_tries: int,
         job_runs: Callable[[int], bool],
     ) -> None:
         self._store = store
         self._facts = facts
         self._threads = threads
         self._import_mode = import_mode
+        self._choices = choices
+        self._max_tries = max_tries
         self._job_runs = job_runs
         self._untidy: deque[tuple[Ready, list[SongLock]]] = deque()
 
@@ -70,6 +76,9 @@ class DownloadSong:
                 thread = loop.run_in_executor(self._threads, work)
                 result = await asyncio.shield(thread)
             assert result is not None
+            if not is_chosen(result.fact, item, await self._choices.of(item.song_id)):
+                # Nothing is published of it yet: the next try puts it away, and takes what was chosen.
+                raise Waiting("A person chose another recording meanwhile.", code="choice-changed", seconds=0.2)
             if isinstance(result, Already):
                 outcome = _already(result)
             else:
@@ -99,6 +108,8 @@ class DownloadSong:
         by_reference = mode is ImportMode.REFERENCE and item.source == REFERENCE_SOURCE
         if by_reference:
             referenced = await self._facts.read(REFERENCE_SOURCE, item.song_id)
+        # A person who asks for a song again may have chosen just now.
+        choice = await self._choices.of(item.song_id, ask=item.force)
         before, backend = (referenced, REFERENCE_SOURCE) if by_reference else (stored, LIBRARY_BACKEND)
         return Request(
             song=item,
@@ -107,6 +118,9 @@ class DownloadSong:
             known=stored.fact,
             referenced=referenced.fact,
             mine=is_of(before, backend, item.song_id, context.cause),
+            choice=choice,
+            only=context.job.download_sources,
+            last_try=context.tries + 1 >= self._max_tries,
         ), before
 
     async def _publish(self, request: Request, ready: Ready, before: Known, context: ItemContext) -> Outcome:
@@ -185,5 +199,6 @@ def _stored(ready: Ready) -> Outcome:
         size=fact.size,
         ext=fact.format.ext,
         quality=fact.quality_label,
+        **({"found_at": fact.candidate_source} if fact.candidate_remote_id else {}),
         **ready.result,
     )

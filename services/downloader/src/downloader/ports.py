@@ -11,7 +11,7 @@ from common.contracts.facts import AudioFormat, FileStored, FileTags
 from common.contracts.names import ImportMode
 from common.contracts.status import Reason
 from common.contracts.work import SongDownload
-from sources.port import Candidate
+from sources.port import Candidate, Found, SearchQuery
 
 Progress = Callable[[int, int | None, str], None]
 """Bytes done, bytes in all if known, a word on what is being done."""
@@ -210,7 +210,86 @@ class Library(Protocol):
         ...
 
 
-class Resolver(Protocol):
-    """Finds where a song's bytes can be had."""
+Waited = Callable[[float], None]
+"""Told every few seconds for how long an answer is waited for; raises to give it up."""
 
-    def candidates(self, song: SongDownload, source: str) -> Sequence[Candidate]: ...
+
+class SourceAccess(Protocol):
+    """The sources in use, as the resolver asks them. Everything may block, and raises the errors of common."""
+
+    def own(self, song: SongDownload, *, waited: Waited) -> Sequence[Candidate]:
+        """Where the song's own source has its bytes, best first."""
+        ...
+
+    def in_use(self) -> Sequence[str]:
+        """All sources in use, in their configured order."""
+        ...
+
+    def can_search(self, source: str) -> bool: ...
+
+    def search(self, source: str, query: SearchQuery, *, waited: Waited) -> Sequence[Found]: ...
+
+    def refresh(self, source: str, remote_id: str, *, waited: Waited) -> Found | None: ...
+
+    def candidates(self, found: Found, *, waited: Waited) -> Sequence[Candidate]: ...
+
+
+class Statistics(Protocol):
+    """What was learned of who has what. Never raises."""
+
+    def order(self, origin: str, sources: Sequence[str]) -> Sequence[tuple[str, str]]:
+        """``sources`` in the order to ask them, each with why it stands there."""
+        ...
+
+    def record_fallback_result(self, origin: str, candidate: str, *, succeeded: bool) -> None: ...
+
+    def record_verification(self, origin: str, candidate: str, *, passed: bool) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a person decided about a song: this recording, never those. Each is a source and its remote id."""
+
+    match: tuple[str, str] | None = None
+    banned: frozenset[tuple[str, str]] = frozenset()
+
+
+NO_CHOICE = Choice()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A search result and what was thought of it; ``reasons`` as codes with sentences."""
+
+    found: Found
+    verdict: str
+    score: float
+    reasons: Sequence[Reason] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A source that was searched for a song. ``why``: it was asked at this place; ``problem``: it did not answer.
+
+    ``results``: how many it had, of which so many were ``accepted``; ``verified``: whether the bytes of one of
+    these were the song, None where none was fetched.
+    """
+
+    source: str
+    why: str
+    results: int = 0
+    accepted: int = 0
+    verified: bool | None = None
+    problem: str | None = None
+
+
+class Matches(Protocol):
+    """The last search of each song that its own source could not give. Never raises: no song fails for it."""
+
+    def asked(self, song_id: int, *, job_id: int) -> Sequence[Asked]:
+        """The sources that the last search for the song asked, where it was done for this job."""
+        ...
+
+    def keep(self, song_id: int, judged: Sequence[Judged], asked: Sequence[Asked], *, job_id: int) -> None:
+        """In place of what was kept for this song before."""
+        ...

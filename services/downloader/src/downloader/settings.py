@@ -25,6 +25,20 @@ class DownloaderSettings(Settings):
         description="how files of a mounted folder enter the library: reference, hardlink, reflink (else a copy), copy",
     )
     download_layout: str = Field(default=DEFAULT_LAYOUT, description="where a song is filed in the library")
+    download_sources: str = Field(
+        default="",
+        description="sources that give files, in the order to try them, separated by commas; empty: all of SOURCES. "
+        "A song's own source comes first; after RESOLVER_WARMUP_ATTEMPTS experience orders the others",
+    )
+    resolver_warmup_attempts: int = Field(
+        default=1000, ge=0, description="tries for the songs of one source before experience orders the others"
+    )
+    resolver_half_life_days: float = Field(
+        default=30.0, ge=0, description="after so many days a result weighs half; 0: all weigh the same"
+    )
+    resolver_exploration: float = Field(
+        default=0.02, ge=0, le=1, description="share of searches that begin with a source other than the best; 0: none"
+    )
     download_concurrency: int = Field(default=8, ge=1, le=64, description="songs that one downloader fetches at once")
     spool_dir: Path | None = Field(
         default=None, description="unfinished downloads; on the library's file system; default LIBRARY_DIR/.spool"

@@ -31,7 +31,9 @@ class ActiveJob(Message):
     state: JobState
     stages: tuple[Stage, ...]
     sources: tuple[Token, ...]
-    download_sources: tuple[Token, ...] = Field(default=(), description="only these give files; empty: all")
+    download_sources: tuple[Token, ...] = Field(
+        default=(), description="only these give files, in this order; empty: as DOWNLOAD_SOURCES says"
+    )
     playlist_scope: tuple[Id, ...] = Field(default=(), description="only these playlists; empty: all")
     pool_scope: tuple[Id, ...] = Field(default=(), description="only these pools; empty: all")
     upload_backend: Token | None = None
@@ -42,11 +44,6 @@ class ActiveJob(Message):
     @property
     def takes_items(self) -> bool:
         return self.state is JobState.RUNNING
-
-    @property
-    def giving_sources(self) -> tuple[str, ...]:
-        """The sources of this job whose songs are downloaded."""
-        return tuple(name for name in self.sources if not self.download_sources or name in self.download_sources)
 
     def covers(self, playlist_id: int) -> bool:
         """Whether a playlist lies in the scope of this job."""

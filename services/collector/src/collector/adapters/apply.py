@@ -13,7 +13,7 @@ from collector.service.identity import PLAYLIST, POOL, SONG, derived_id
 from collector.service.pools import digest_of as pool_digest
 from common.bus.connection import Stored
 from common.contracts.envelope import UndecodableMessage, decode
-from common.contracts.facts import Fact, FileStored, PlaylistCollected, PoolDefined, SongListed
+from common.contracts.facts import Fact, FileStored, PlaylistCollected, PoolDefined, SongListed, SongPinned
 from common.contracts.names import ItemState
 from common.contracts.status import ItemStatus
 from common.contracts.work import SongDownload
@@ -55,6 +55,7 @@ class Writer:
         stored: dict[tuple[int, str, str], FileStored] = {}
         collected: dict[tuple[int, int], PlaylistCollected] = {}
         pools: dict[int, PoolDefined] = {}
+        choices: dict[int, SongPinned] = {}
         for message in batch:
             if (song := _decode(message, SongListed)) is not None:
                 _keep_newest(songs, song.song_id, song)
@@ -64,10 +65,13 @@ class Writer:
                 _keep_newest(collected, (page.playlist_id, page.page), page)
             elif (pool := _decode(message, PoolDefined)) is not None:
                 _keep_newest(pools, pool.pool_id, pool)
+            elif (choice := _decode(message, SongPinned)) is not None:
+                _keep_newest(choices, choice.song_id, choice)
         rows = {song_id: _song_row(song) for song_id, song in songs.items()}
         with self._engine.begin() as connection:
             _upsert(connection, t.songs, rows.values())
             _upsert(connection, t.stored, map(_stored_row, stored.values()))
+            _upsert(connection, t.choices, map(_choice_row, choices.values()))
             _apply_pages(connection, collected.values())
             for pool in pools.values():
                 _apply_pool(connection, pool)
@@ -105,7 +109,7 @@ class Writer:
             _set_place(connection, STATUS_KEY, batch[-1].sequence, identity)
 
 
-_CATALOG_TABLES = (t.songs, t.playlists, t.pages, t.entries, t.pools, t.pool_playlists, t.stored, t.adopted)
+_CATALOG_TABLES = (t.songs, t.playlists, t.pages, t.entries, t.pools, t.pool_playlists, t.stored, t.adopted, t.choices)
 
 
 def _decode(message: Stored, model: type[F]) -> F | None:
@@ -125,6 +129,15 @@ def _decode(message: Stored, model: type[F]) -> F | None:
 def _keep_newest(facts: dict[K, F], key: K, fact: F) -> None:
     if (other := facts.get(key)) is None or fact.revision >= other.revision:
         facts[key] = fact
+
+
+def _choice_row(fact: SongPinned) -> dict[str, Any]:
+    return {
+        "song_id": fact.song_id,
+        "choice": fact.model_dump_json(),
+        "revision": fact.revision,
+        "removed": fact.removed,
+    }
 
 
 def _song_row(fact: SongListed) -> dict[str, Any]:

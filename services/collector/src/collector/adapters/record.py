@@ -29,7 +29,8 @@ from sqlalchemy import (
 
 from collector.ports import GivenUp, Holding, KnownPlaylist, KnownPool, KnownSong
 from collector.service.listing import OWNER_KEY
-from common.contracts.facts import FileStored, PlaylistHeader, SongListed
+from collector.service.wanted import is_unchosen
+from common.contracts.facts import FileStored, PlaylistHeader, SongListed, SongPinned
 from common.contracts.names import UNKNOWN_SHA256, BackendKind
 from common.contracts.work import FileUpload, PlaylistSync, SongDownload
 from sources.port import Song
@@ -83,6 +84,9 @@ class DatabaseRecord:
             given_up = {
                 row.song_id: GivenUp(wish=row.wish, code=row.code) for row in _by_ids(connection, _GIVEN_UP, wanted)
             }
+            for song_id in _unchosen(connection).intersection(wanted):
+                stored.pop(song_id, None)
+                given_up.pop(song_id, None)
         return {
             song_id: Holding(stored=frozenset(stored.get(song_id, ())), given_up=given_up.get(song_id))
             for song_id in stored.keys() | given_up.keys()
@@ -198,6 +202,7 @@ class DatabaseRecord:
         )
         given_up = exists().where(t.given_up.c.song_id == t.songs.c.song_id, t.given_up.c.wish == t.songs.c.wish)
         with self._engine.connect() as connection:
+            unchosen = sorted(song_id for song_id in _unchosen(connection) if song_id > after)[:limit]
             rows = connection.execute(
                 select(t.songs.c.listing)
                 .where(
@@ -205,8 +210,7 @@ class DatabaseRecord:
                     not_(t.songs.c.removed),
                     t.songs.c.platform.in_(list(platforms)),
                     listed,
-                    not_(stored),
-                    not_(given_up),
+                    or_(and_(not_(stored), not_(given_up)), t.songs.c.song_id.in_(unchosen)),
                 )
                 .order_by(t.songs.c.song_id)
                 .limit(limit)
@@ -360,6 +364,44 @@ def _is_current() -> ColumnElement[bool]:
             t.playlists.c.platform.not_in(select(t.pools.c.platform)),
         ),
     )
+
+
+_CHOICES = (
+    select(
+        t.choices.c.song_id,
+        t.choices.c.choice,
+        t.songs.c.platform,
+        t.songs.c.remote_id,
+        t.given_up.c.wish,
+        t.given_up.c.code,
+        t.stored.c.payload,
+    )
+    .join(t.songs, t.songs.c.song_id == t.choices.c.song_id)
+    .outerjoin(t.given_up, and_(t.given_up.c.song_id == t.songs.c.song_id, t.given_up.c.wish == t.songs.c.wish))
+    .outerjoin(t.stored, and_(t.stored.c.song_id == t.songs.c.song_id, _is_on_file_system()))
+    .where(not_(t.choices.c.removed))
+)
+
+
+def _unchosen(connection: Connection) -> set[int]:
+    """The songs that are asked for because of a person's choice."""
+    copies: defaultdict[int, list[FileStored]] = defaultdict(list)
+    rows = {}
+    for row in connection.execute(_CHOICES):
+        rows[row.song_id] = row
+        if row.payload is not None:
+            copies[row.song_id].append(FileStored.model_validate_json(row.payload))
+    return {
+        song_id
+        for song_id, row in rows.items()
+        if is_unchosen(
+            SongPinned.model_validate_json(row.choice),
+            copies[song_id],
+            platform=row.platform,
+            remote_id=row.remote_id,
+            given_up=None if row.wish is None else GivenUp(wish=row.wish, code=row.code),
+        )
+    }
 
 
 def _by_ids(connection: Connection, statement: Select[Any], ids: Iterable[int]) -> Iterator[Row[Any]]:

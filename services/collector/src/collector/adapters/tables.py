@@ -106,6 +106,16 @@ adopted = Table(
 )
 """Ids that are not the derived ones: they came from an older catalog, and stay."""
 
+choices = Table(
+    "choices",
+    metadata,
+    Column("song_id", WholeNumber, primary_key=True, autoincrement=False),
+    Column("choice", Text, nullable=False),
+    Column("revision", WholeNumber, nullable=False),
+    Column("removed", Boolean, nullable=False),
+)
+"""What people chose for songs, of which there are few."""
+
 given_up = Table(
     "given_up",
     metadata,

@@ -110,7 +110,7 @@ class PlanHandler:
                 partial(
                     self._desk.record.wanted,
                     job.job_id,
-                    job.giving_sources,
+                    self._desk.sources.served(job.sources, by=job.download_sources),
                     playlists=tuple(scope or ()),
                     after=after,
                     limit=PLAN_CHUNK,

@@ -39,7 +39,8 @@ class SyncHandler:
             playlist, reading, news = await self._desk.run(self._read, item, source, known, reporting(context))
             published = await self._publish(reading, news, known, context)
         planned = 0
-        if Stage.DOWNLOAD in context.job.stages and item.source in context.job.giving_sources:
+        job = context.job
+        if Stage.DOWNLOAD in job.stages and self._desk.sources.served([item.source], by=job.download_sources):
             planned = await self._ask_for_missing(reading, news, known, context)
         return _outcome(playlist, reading, news, published=published, planned=planned)
 

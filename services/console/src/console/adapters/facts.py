@@ -6,7 +6,7 @@ import secrets
 
 from common.bus.connection import Bus
 from common.bus.facts import FactWriter
-from common.contracts.facts import BackendDefined, FileStored
+from common.contracts.facts import BackendDefined, FileStored, SongListed, SongPinned
 from common.contracts.names import LIBRARY_BACKEND, MAIN_VARIANT
 from common.contracts.streams import CATALOG
 
@@ -30,6 +30,22 @@ class CatalogDesk:
         if known is not None and known.data.model_copy(update={"revision": 0}) == backend:
             return
         await self._writer.publish(backend, cause=f"settings:{secrets.token_hex(8)}")
+
+    async def listed(self, song_id: int) -> SongListed | None:
+        """What the song's source says of it."""
+        found = await self._bus.last_message(CATALOG, f"{SongListed.TYPE}.{song_id}", SongListed)
+        return found.data if found is not None else None
+
+    async def pinned(self, song_id: int) -> SongPinned:
+        """What people chose for a song; nothing at first."""
+        found = await self._bus.last_message(CATALOG, f"{SongPinned.TYPE}.{song_id}", SongPinned)
+        if found is None or found.data.removed:
+            return SongPinned(song_id=song_id)
+        return found.data
+
+    async def pin(self, choice: SongPinned) -> None:
+        """Publish what a person chose. Raises TransientError when others keep choosing."""
+        await self._writer.publish(choice, cause=f"choice:{secrets.token_hex(8)}")
 
     async def stored(self, song_id: int, *, backend: str | None) -> FileStored | None:
         """The file of a song, in ``backend`` or in the first file system that has one."""

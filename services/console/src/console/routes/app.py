@@ -14,7 +14,17 @@ from starlette.types import ASGIApp
 from common.errors import BusUnavailable, MusicCloudError
 from common.telemetry import get_logger
 from console.errors import ClientError, Unavailable
-from console.routes import api_config, api_jobs, api_schedules, api_state, config_pages, login, pages
+from console.routes import (
+    api_config,
+    api_jobs,
+    api_schedules,
+    api_songs,
+    api_state,
+    config_pages,
+    login,
+    pages,
+    song_pages,
+)
 from console.routes.desk import Desk
 from console.routes.gate import Gate, Keeper, error_response
 
@@ -33,8 +43,10 @@ def create_app(desk: Desk, *, credential: str) -> ASGIApp:
     app.include_router(api_schedules.router)
     app.include_router(api_config.router)
     app.include_router(api_state.router)
+    app.include_router(api_songs.router)
     app.include_router(login.router)
     app.include_router(pages.router)
+    app.include_router(song_pages.router)
     app.include_router(config_pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 

@@ -18,6 +18,7 @@ from console.adapters.facts import CatalogDesk
 from console.adapters.hub import Hub
 from console.adapters.ledger import ItemStore, JournalStore, RevisionStore, RunStore, ScheduleStore, SessionStore
 from console.adapters.letters import DeadLetters
+from console.adapters.resolver import ResolverDesk
 from console.handlers import Projector
 from console.ports import Counts, Item, Job, SetAside
 from console.service import views, waiting
@@ -26,6 +27,7 @@ from console.service.control import JobControl
 from console.service.fleet import Fleet
 from console.service.letters import Replays
 from console.service.schedules import Scheduler
+from console.service.songs import Songs
 from console.settings import ConsoleSettings
 
 _ENDED_SHOWN = 5
@@ -53,6 +55,8 @@ class Desk:
     configuration: Configuration
     scheduler: Scheduler
     replays: Replays
+    songs: Songs
+    resolver: ResolverDesk
     hub: Hub
     beat: Callable[[], Heartbeat]
     """The console itself: it is heard also while the bus is away."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,6 +68,16 @@ class NewCommand(BaseModel):
     target_item_id: int | None = Field(default=None, ge=1, description="for retry_item and force_retry_item")
     error_code: Token | None = Field(default=None, description="for retry_failed: only what failed for this reason")
     priority: int | None = Field(default=None, ge=-3, le=3, description="for set_priority: higher is served more often")
+
+
+class NewChoice(BaseModel):
+    """What a person decides about one recording of a song."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["pin", "unpin", "ban", "unban"]
+    source: Token
+    remote_id: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class NewToken(BaseModel):

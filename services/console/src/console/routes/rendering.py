@@ -35,7 +35,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size, "words": words, "count": count}
+    environment.filters |= {"size": size, "words": words, "count": count, "duration": duration}
     environment.globals |= {"segments": segments, "done_of": done_of}
     return environment
 
@@ -66,6 +66,13 @@ def count(value: object) -> str:
     if not isinstance(value, int):
         return str(value)
     return f"{value:,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """A length as players show it: 4:05, 1:02:09."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 def done_of(counts: dict[str, int]) -> int:

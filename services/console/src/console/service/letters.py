@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 from common.bus.errors import SubjectTaken
 from common.contracts.envelope import UndecodableMessage, decode
@@ -11,15 +10,9 @@ from common.contracts.names import Command, ItemState
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
 from common.work.journal import DEAD_PREFIX
 from console.errors import NotFound, Refused
-from console.ports import Items, Job, Letter, Letters, Runs, Wish
+from console.ports import Commands, Items, Letter, Letters, Runs, Wish
 
 _PAGE = 100
-
-
-class Commands(Protocol):
-    """Who carries out a retry."""
-
-    async def command(self, job_id: int, wish: Wish) -> Job: ...
 
 
 class Replays:

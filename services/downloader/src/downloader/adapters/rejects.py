@@ -6,40 +6,15 @@ import threading
 import time
 from typing import Any
 
-from sqlalchemy import (
-    REAL,
-    Column,
-    ColumnElement,
-    Connection,
-    Double,
-    Index,
-    MetaData,
-    Table,
-    Text,
-    func,
-    literal,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, func, literal, select
 
 from common.contracts.status import Reason
 from common.database import Database, Location, Schema, upsert
 from downloader import migrations
+from downloader.adapters.tables import rejected_content
 
 _REFRESH_SECONDS = 1.0
 _OVERLAP_SECONDS = 30.0
-
-metadata = MetaData()
-
-rejected_content = Table(
-    "rejected_content",
-    metadata,
-    Column("sha256", Text, primary_key=True),
-    Column("code", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("rejected_at", Double().with_variant(REAL(), "sqlite"), nullable=False),
-    Index("rejected_content_time", "rejected_at"),
-    sqlite_with_rowid=False,
-)
 
 SCHEMA = Schema(
     migrations=migrations, marker=rejected_content.name, alone=False, synchronous="NORMAL", pool=2, mode=0o644

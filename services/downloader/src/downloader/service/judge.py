@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.contracts.facts import FileStored, FileTags
 from common.contracts.work import SongDownload
 from downloader.errors import Rejected
-from downloader.ports import Decoded, Inspected
+from downloader.ports import Choice, Decoded, Inspected
 
 _RELATIVE_TOLERANCE = 0.03
 """Of the listed length: covers lists that round, and songs that fade out."""
@@ -17,13 +17,19 @@ TAGGED_KINDS = frozenset({"flac", "mp3", "ogg", "opus", "oga", "spx", "m4a"})
 """Kinds with one agreed form of tags. RIFF has none, so that WAV files stay as they came."""
 
 
-def is_current(stored: FileStored | None, song: SongDownload) -> bool:
-    """Whether ``stored`` is what the source lists now; whether its file is there is another matter."""
-    if stored is None or stored.removed:
+def is_current(stored: FileStored | None, song: SongDownload, choice: Choice) -> bool:
+    """Whether ``stored`` is what the source lists and a person chose; whether its file is there is another matter."""
+    if stored is None or stored.removed or not is_chosen(stored, song, choice):
         return False
     if song.fingerprint is None or stored.listing_fingerprint is None:
         return True
     return song.fingerprint == stored.listing_fingerprint
+
+
+def is_chosen(stored: FileStored, song: SongDownload, choice: Choice) -> bool:
+    """Whether a person, who chose or banned recordings of the song, wants this one."""
+    taken = (stored.candidate_source or song.source, stored.candidate_remote_id or song.remote_id)
+    return taken not in choice.banned and choice.match in (None, taken)
 
 
 def check_decoded(inspected: Inspected, decoded: Decoded) -> None:
@@ -50,7 +56,7 @@ def check_duration(song: SongDownload, seconds: float | None, *, tolerance: floa
     if abs(listed - seconds) > max(tolerance, _RELATIVE_TOLERANCE * listed):
         raise Rejected(
             f"The file is {_clock(seconds)} long, but the song is listed with {_clock(listed)}: it is not this song, "
-            "or not all of it. Retry it by force to take it all the same.",
+            "or not all of it. To take it all the same, retry it by force, or choose it on the song's page.",
             code="duration-mismatch",
             remember=False,
         )

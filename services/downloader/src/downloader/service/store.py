@@ -12,10 +12,12 @@ from common.catalog.ids import asset_id
 from common.contracts.facts import FileStored
 from common.contracts.names import LIBRARY_BACKEND, MAIN_VARIANT, ImportMode
 from common.contracts.work import SongDownload
-from common.errors import MusicCloudError
+from common.errors import DependencyDown, MusicCloudError
 from common.storage.locators import InvalidLocator, check_locator
 from downloader.errors import Rejected, Stopped
 from downloader.ports import (
+    NO_CHOICE,
+    Choice,
     Fetched,
     Fetcher,
     FetchState,
@@ -24,7 +26,6 @@ from downloader.ports import (
     Library,
     Placing,
     RejectMemory,
-    Resolver,
     SongLock,
     Spool,
     Tagger,
@@ -36,14 +37,15 @@ from downloader.service.judge import (
     TAGGED_KINDS,
     check_decoded,
     check_duration,
+    is_chosen,
     is_current,
     missing_tags,
     quality_label,
 )
 from downloader.service.layout import Layout
-from downloader.service.resolve import most_hopeful, source_order
+from downloader.service.resolve import Finder, Offer
 from downloader.service.sniff import kind_of
-from sources.port import Candidate, FileCandidate
+from sources.port import FileCandidate
 
 REFERENCE_SOURCE = "local"
 """The source whose folder is served as a backend of the same name; others' files are always taken in."""
@@ -55,7 +57,11 @@ Noted = FetchState | Placing | Torn | None
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A song to store. ``cause`` names this try; ``known`` is the last fact of its file in the library,
-    ``referenced`` that of its file in place, ``mine``: that fact came from this very try."""
+    ``referenced`` that of its file in place, ``mine``: that fact came from this very try.
+
+    ``choice``: what a person decided about it; ``only``: the sources that its job allows, empty: the configured
+    ones; ``last_try``: what does not work now will not be tried again.
+    """
 
     song: SongDownload
     mode: ImportMode
@@ -63,6 +69,9 @@ class Request:
     known: FileStored | None = None
     referenced: FileStored | None = None
     mine: bool = False
+    choice: Choice = NO_CHOICE
+    only: tuple[str, ...] = ()
+    last_try: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,7 @@ class StoreSong:
         self,
         *,
         spool: Spool,
-        resolver: Resolver,
+        finder: Finder,
         fetcher: Fetcher,
         inspector: Inspector,
         tagger: Tagger,
@@ -106,7 +115,7 @@ class StoreSong:
         duration_tolerance: float,
     ) -> None:
         self._spool = spool
-        self._resolver = resolver
+        self._finder = finder
         self._fetcher = fetcher
         self._inspector = inspector
         self._tagger = tagger
@@ -132,25 +141,38 @@ class StoreSong:
             return done
         if placing is not None and (placing.cause == request.cause or not song.force):
             adopted = self._adopt(placing)
-            if adopted is not None:
+            if adopted is not None and is_chosen(adopted.fact, song, request.choice):
                 return adopted
+            if adopted is not None:
+                # A person has decided otherwise since; nobody knows of this file yet.
+                self._library.trash(adopted.fact.locator)
         if isinstance(noted, Placing | Torn):
             self._spool.forget(song.song_id)
-        errors: list[MusicCloudError] = []
-        for source in source_order(song):
+
+        def say(words: str) -> None:
+            if watch.canceled():
+                raise Stopped
+            watch.progress(0, None, words)
+
+        search = self._finder.search(
+            song,
+            choice=request.choice,
+            only=request.only,
+            last_try=request.last_try,
+            say=say,
+        )
+        for offer in search.offers():
             try:
-                candidates = self._resolver.candidates(song, source)
+                taken = self._take(request, offer, watch, noted)
+            except (Stopped, DependencyDown):
+                # Ours is down, be it the disk or the database: another recording could not be stored either.
+                raise
             except MusicCloudError as error:
-                errors.append(error)
-                continue
-            for candidate in candidates:
-                try:
-                    return self._take(request, candidate, watch, noted)
-                except Stopped:
-                    raise
-                except MusicCloudError as error:
-                    errors.append(error)
-        raise most_hopeful(errors)
+                search.failed(offer, error)
+            else:
+                search.succeeded(offer)
+                return taken
+        raise search.error()
 
     def finish(self, ready: Ready) -> None:
         """After the fact is published: the old file goes to the trash, the record is forgotten."""
@@ -173,7 +195,11 @@ class StoreSong:
         if request.song.force and not request.mine:
             return None
         known = request.known
-        if known is not None and is_current(known, request.song) and self._library.holds(known.locator, known.size):
+        if (
+            known is not None
+            and is_current(known, request.song, request.choice)
+            and self._library.holds(known.locator, known.size)
+        ):
             if placing is not None:
                 self._settle(known, placing)
             return Already(fact=known, mine=request.mine)
@@ -193,15 +219,15 @@ class StoreSong:
         old = placing.old if placing.old != locator else None
         return Ready(fact=fact, old=old, result={**placing.result, "adopted": "yes"})
 
-    def _take(self, request: Request, candidate: Candidate, watch: Watch, noted: Noted) -> Already | Ready:
-        song, mode = request.song, request.mode
+    def _take(self, request: Request, offer: Offer, watch: Watch, noted: Noted) -> Already | Ready:
+        song, mode, candidate = request.song, request.mode, offer.candidate
         if mode is ImportMode.REFERENCE and candidate.source != REFERENCE_SOURCE:
             mode = ImportMode.REFLINK
         if mode is ImportMode.REFERENCE and isinstance(candidate, FileCandidate):
-            return self._refer(request, candidate, watch)
+            return self._refer(request, offer, candidate, watch)
         fetched = self._fetcher.fetch(candidate, song.song_id, mode=mode, noted=_fetch_state(noted), watch=watch)
         try:
-            inspected, kind = self._verify(song, fetched, watch)
+            inspected, kind = self._verify(request, offer, fetched, watch)
         except Rejected:
             # The bytes are complete and not wanted: nothing of them can be continued.
             self._spool.forget(song.song_id)
@@ -209,9 +235,9 @@ class StoreSong:
         result: dict[str, str] = {}
         if fetched.owned:
             fetched, inspected = self._tag(song, fetched, inspected, kind, result)
-        return self._place(request, candidate, fetched, inspected, result, crashed=isinstance(noted, Torn))
+        return self._place(request, offer, fetched, inspected, result, crashed=isinstance(noted, Torn))
 
-    def _refer(self, request: Request, candidate: FileCandidate, watch: Watch) -> Already | Ready:
+    def _refer(self, request: Request, offer: Offer, candidate: FileCandidate, watch: Watch) -> Already | Ready:
         """The file stays where it is; only the fact is made."""
         song, known = request.song, request.referenced
         try:
@@ -226,19 +252,20 @@ class StoreSong:
             known is not None
             and known.locator == candidate.locator
             and (request.mine or not song.force)
-            and is_current(known, song)
+            and is_current(known, song, request.choice)
             and _size(candidate) == known.size
         ):
             return Already(fact=known, mine=request.mine)
         fetched = self._fetcher.fetch(candidate, song.song_id, mode=ImportMode.REFERENCE, noted=None, watch=watch)
-        inspected, _ = self._verify(song, fetched, watch)
-        fact = _fact(
-            song, candidate, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator, known=known
-        )
+        inspected, _ = self._verify(request, offer, fetched, watch)
+        fact = _fact(song, offer, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator, known=known)
         return Ready(fact=fact, created=False)
 
-    def _verify(self, song: SongDownload, fetched: Fetched, watch: Watch) -> tuple[Inspected, str]:
-        if not song.force and (reason := self._rejects.get(fetched.sha256)) is not None:
+    def _verify(self, request: Request, offer: Offer, fetched: Fetched, watch: Watch) -> tuple[Inspected, str]:
+        song = request.song
+        # What a person asked for passes; what was found in its place only now, nobody has asked for.
+        wanted = request.choice.match is not None or (song.force and offer.found is None)
+        if not wanted and (reason := self._rejects.get(fetched.sha256)) is not None:
             raise Rejected(f"{reason.message} (the same content was refused before)", code=reason.code, remember=False)
         try:
             kind = kind_of(fetched.head)
@@ -250,7 +277,7 @@ class StoreSong:
                 if not inspected.exact_duration:
                     format = inspected.format.model_copy(update={"duration_seconds": seconds})
                     inspected = replace(inspected, format=format)
-            if not song.force:
+            if not wanted:
                 check_duration(song, inspected.format.duration_seconds, tolerance=self._duration_tolerance)
         except Rejected as rejected:
             if rejected.remember:
@@ -277,7 +304,7 @@ class StoreSong:
     def _place(
         self,
         request: Request,
-        candidate: Candidate,
+        offer: Offer,
         fetched: Fetched,
         inspected: Inspected,
         result: dict[str, str],
@@ -289,10 +316,10 @@ class StoreSong:
         if old is not None and old.sha256 == fetched.sha256 and self._library.holds(old.locator, old.size):
             # The same bytes again: the file stays, only the fact is renewed.
             self._spool.forget(song.song_id)
-            fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=old.locator, known=known)
+            fact = _fact(song, offer, fetched, inspected, backend=LIBRARY_BACKEND, locator=old.locator, known=known)
             return Ready(fact=fact, created=False, result={**result, "content": "unchanged"})
         targets = self._layout.targets(song, ext=inspected.format.ext)
-        fact = _fact(song, candidate, fetched, inspected, backend=LIBRARY_BACKEND, locator=targets[0], known=known)
+        fact = _fact(song, offer, fetched, inspected, backend=LIBRARY_BACKEND, locator=targets[0], known=known)
         placing = Placing(
             cause=request.cause,
             fact=fact,
@@ -314,7 +341,7 @@ class StoreSong:
 
 def _fact(
     song: SongDownload,
-    candidate: Candidate,
+    offer: Offer,
     fetched: Fetched,
     inspected: Inspected,
     *,
@@ -335,7 +362,8 @@ def _fact(
         format=inspected.format,
         tags=inspected.tags,
         import_mode=fetched.import_mode,
-        candidate_source=candidate.source,
+        candidate_source=offer.candidate.source,
+        candidate_remote_id=offer.remote_id,
         listing_fingerprint=song.fingerprint,
     )
 

@@ -125,6 +125,13 @@ class ItemStore:
             row = connection.execute(select(job_items).where(job_items.c.subject == subject)).one_or_none()
         return _item(row) if row else None
 
+    def newest_of(self, subjects: Sequence[str]) -> Item | None:
+        """The newest item of which STATUS tells under one of ``subjects``."""
+        query = select(job_items).where(job_items.c.subject.in_(subjects)).order_by(job_items.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return _item(row) if row else None
+
     def page(
         self, job_id: int, *, states: Sequence[ItemState] = (), stage: Stage | None = None, after: int, limit: int
     ) -> list[Item]:
@@ -246,6 +253,18 @@ class ItemStore:
                 )
                 rows += connection.execute(query).all()
         return [_item(row) for row in sorted(rows, key=lambda row: -row.id)[:limit]]
+
+    def failed_of_stage(self, stage: Stage, *, error_code: str | None, before: int | None, limit: int) -> list[Item]:
+        """Failed items of one stage over all jobs, the newest first."""
+        query = select(job_items).where(
+            job_items.c.item_type == stage.value, job_items.c.status == ItemState.FAILED.value
+        )
+        if error_code is not None:
+            query = query.where(job_items.c.error_code == error_code)
+        if before is not None:
+            query = query.where(job_items.c.id < before)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query.order_by(job_items.c.id.desc()).limit(limit))]
 
     def _stage_id(self, connection: Connection, job_id: int, stage: Stage, at: datetime) -> int:
         key = (job_id, stage)

@@ -136,6 +136,14 @@ job_items = Table(
         sqlite_where=text("status = 'failed'"),
         postgresql_where=text("status = 'failed'"),
     ),
+    # The same over all jobs, the newest first.
+    Index(
+        "job_items_failed_of_stage",
+        "item_type",
+        "id",
+        sqlite_where=text("status = 'failed'"),
+        postgresql_where=text("status = 'failed'"),
+    ),
 )
 
 item_counts = Table(

@@ -1,0 +1,1 @@
+"""How the resolver's statistics became what they are."""
