@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -129,8 +130,10 @@ def prepare() -> Place:
     made = frozenset(make_secrets(root))
     settings = load(CliSettings)
     if settings.library_dir is None:
-        # Ours, below ROOT_DIR. A folder that a person named may be a disk that is not mounted.
-        settings.library.mkdir(exist_ok=True)
+        # Ours, below ROOT_DIR. A folder that a person named may be a disk that is not mounted. What is in the way
+        # is told by the service that needs it.
+        with contextlib.suppress(OSError):
+            settings.library.mkdir(exist_ok=True)
     ports, notices = _choose_ports(settings, demo=music.demo, root=root)
     if music.demo:
         library = ensure_demo(root / DEMO)
