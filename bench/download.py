@@ -227,7 +227,7 @@ class Rig:
     async def _check(self, bus: Bus, work: Path, urls: list[str]) -> None:
         """Every item succeeded, every file is there."""
         library = work / "data" / "library"
-        files = sum(1 for path in library.rglob("*.*") if path.is_file() and ".spool" not in path.parts)
+        files = sum(1 for path in library.rglob("*.*") if path.is_file() and not _is_ours(path, library))
         if files != len(urls):
             stored = await bus.js.stream_info(STATUS, subjects_filter=f"item.{self._job}.>")
             sys.exit(f"{files} of {len(urls)} files are in the library ({stored.state.messages} statuses)")
@@ -326,6 +326,11 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             sys.exit("nginx did not start")
         time.sleep(0.02)
+
+
+def _is_ours(path: Path, library: Path) -> bool:
+    """Whether a file of the library is none of the songs: unfinished ones, and the note of whose library it is."""
+    return path.relative_to(library).parts[0].startswith(".")
 
 
 def main() -> None:
