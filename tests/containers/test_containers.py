@@ -37,7 +37,7 @@ from tests.support.stack import dump
 # The first of them may have to start an engine and make all images.
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(480)]
 
-SONGS = 240
+SONGS = 600
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +130,7 @@ def test_main_job_with_four_downloaders_and_two_uploaders(
             IMPORT_MODE="copy",
             # So few at once that there is time for all the kills.
             DOWNLOAD_CONCURRENCY="1",
-            SOURCE_MAX_IN_FLIGHT="2",
+            SOURCE_MAX_IN_FLIGHT="1",
             **{**s3_bucket.settings_env, "OBJECT_ENDPOINT": f"http://s3.test:{port}"},
         )
         (stack.directory / "compose.override.yaml").write_text(
