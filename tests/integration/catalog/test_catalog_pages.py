@@ -31,7 +31,7 @@ from tests.support.public_catalog import (
     running,
 )
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;{{7*7}}"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;{{7777*7777}}"
 ORIGIN = "http://127.0.0.1:9"
 MANY = range(1000, 1130)
 
@@ -141,7 +141,7 @@ def test_chinese_words_of_two_characters_are_found(client: httpx.Client, query: 
         "a\0b",
         "') --",
         "%",
-        "{{7*7}}",
+        "{{7777*7777}}",
         HOSTILE,
         "é" * 3_000,
         "a b " * 2_500,
@@ -160,7 +160,7 @@ def test_nothing_of_the_catalog_is_taken_for_a_page(client: httpx.Client) -> Non
         answer = client.get(address)
         assert answer.status_code == 200
         assert "alert(1)" in answer.text, address
-        assert not re.search(r"<script>|<img src=x|javascript:|\b49\b", answer.text), address
+        assert not re.search(r"<script>|<img src=x|javascript:|60481729", answer.text), address
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "script-src 'self';" in policy
