@@ -39,7 +39,8 @@ from common.contracts.names import ItemState, Stage
 from common.contracts.status import ItemStatus
 from common.contracts.streams import STATUS, WORK
 from common.contracts.work import JobPlan, SongDownload
-from common.runtime import Runtime, run_service
+from common.process import run_service
+from common.runtime import Runtime
 from common.settings import Settings
 from common.work import ItemContext, Outcome, Planner, WorkLoop, succeeded
 from tests.support.console import ConsoleProcess

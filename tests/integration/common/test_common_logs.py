@@ -40,7 +40,8 @@ WORKER = """
 import asyncio, logging, threading
 from common.contracts.names import Stage
 from common.errors import PermanentError
-from common.runtime import Runtime, run_service
+from common.process import run_service
+from common.runtime import Runtime
 from common.settings import Settings
 from common.telemetry import ContextThreads, get_logger
 from common.work import ItemContext, WorkLoop, succeeded

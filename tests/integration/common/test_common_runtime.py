@@ -23,7 +23,8 @@ from tests.support.nats import NatsServer
 
 PROBE = """
 import asyncio
-from common.runtime import Runtime, run_service
+from common.process import run_service
+from common.runtime import Runtime
 from common.settings import Settings
 
 async def build(runtime: Runtime) -> None:

@@ -22,7 +22,8 @@ from tests.support.nats import NatsServer
 
 PROBE = """
 import asyncio
-from common.runtime import Runtime, run_service
+from common.process import run_service
+from common.runtime import Runtime
 from common.settings import Settings
 from common.telemetry import get_logger
 

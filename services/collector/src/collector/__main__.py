@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collector.bootstrap import build, needs
 from collector.settings import CollectorSettings
-from common.runtime import run_service
+from common.process import run_service
 
 
 def main() -> None:

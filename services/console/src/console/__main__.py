@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ConfigurationError
-from common.runtime import run_service
+from common.process import run_service
 from common.settings import ENV_FILE_VARIABLE
 from console.bootstrap import build, needs, prepare
 from console.settings import ConsoleSettings

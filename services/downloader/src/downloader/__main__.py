@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.runtime import run_service
+from common.process import run_service
 from downloader.bootstrap import build, needs
 from downloader.settings import DownloaderSettings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from common.runtime import run_service
+from common.process import run_service
 from exporter.bootstrap import build, needs
 from exporter.settings import ExporterSettings
 

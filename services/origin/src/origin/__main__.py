@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.runtime import run_service
+from common.process import run_service
 from origin.bootstrap import build, needs
 from origin.settings import OriginSettings
 

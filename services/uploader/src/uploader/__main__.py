@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.runtime import run_service
+from common.process import run_service
 from uploader.bootstrap import build, needs
 from uploader.settings import UploaderSettings
 
