@@ -154,7 +154,7 @@ def test_until_it_is_whole_there_is_nothing_of_it(tmp_path: Path) -> None:
         tables = rows(database, TABLES)
         assert not any(tables[name] for name in TABLES)
         indexes = {row.name for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='index'")}
-        assert {"ix_file_assets_song", "ix_file_locations_asset", "ix_catalog_changes_sequence"} <= indexes
+        assert {"ix_file_assets_song", "ix_file_locations_asset"} <= indexes
         # What came to nothing is in nobody's way.
         projection.apply(read_batch(log.all))
         assert projection.position().sequence == 600

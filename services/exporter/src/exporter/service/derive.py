@@ -73,6 +73,7 @@ def _songs(connection: Connection, *, kept_out: bool, sequence: int, new: bool) 
         )
     if not new:
         run(sql.DELETE_LOCATIONS)
+        run(sql.DELETE_MOVED_LOCATIONS)
         run(sql.DELETE_ASSETS)
     run(sql.UPSERT_ASSETS)
     run(sql.UPSERT_LOCATIONS)

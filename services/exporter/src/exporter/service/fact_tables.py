@@ -177,7 +177,7 @@ changes = Table(
     Column("kind", Text, primary_key=True, comment="song, playlist, pool or backend"),
     _id("key"),
     Column("sequence", Integer, nullable=False, comment="of CATALOG, of the batch in which its rows may have changed"),
-    Index("ix_catalog_changes_sequence", "sequence"),
+    # No index by sequence: it would be written anew for each thing, and an export reads this small table as fast.
     sqlite_with_rowid=False,
 )
 
@@ -197,7 +197,7 @@ KEYS_OF_THINGS = {
 
 
 def ensure(connection: Connection) -> None:
-    """Make what is missing: the tables, and columns that an older version did not have."""
+    """Make what is missing: the tables, and columns that an older version did not have. Its index goes."""
     metadata.create_all(connection)
     for table in metadata.tables.values():
         present = {row.name for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
@@ -205,6 +205,7 @@ def ensure(connection: Connection) -> None:
             if column.name not in present:
                 kind = column.type.compile(connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+    connection.exec_driver_sql("DROP INDEX IF EXISTS ix_catalog_changes_sequence")
 
 
 def subject(table: Table, key: Row) -> str:

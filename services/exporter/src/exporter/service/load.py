@@ -123,5 +123,5 @@ class Load:
 
 def _indexes() -> list[Index]:
     """What is faster made at the end: the indexes that no row of the load is looked up by."""
-    found = {index for table in (*catalog.metadata.tables.values(), facts.changes) for index in table.indexes}
+    found = {index for table in catalog.metadata.tables.values() for index in table.indexes}
     return sorted(found, key=lambda index: str(index.name))

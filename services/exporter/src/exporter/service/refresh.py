@@ -50,7 +50,7 @@ class Refresh:
         run = self._connection.execute
         for kind, table in (("song", "songs_touched"), ("playlist", "playlists_touched")):
             run(
-                f"INSERT INTO temp.{table} SELECT DISTINCT key FROM source.catalog_changes"  # noqa: S608
+                f"INSERT INTO temp.{table} SELECT key FROM source.catalog_changes"  # noqa: S608
                 " WHERE kind = ? AND sequence > ?",
                 (kind, after),
             )

@@ -56,9 +56,13 @@ JOIN songs s ON s.platform = p.platform AND s.remote_song_id = p.remote_id
 WHERE p.kind = 'song' AND s.id IN (SELECT id FROM temp.dirty_songs)
 """
 DELETE_DIRTY_SONGS = "DELETE FROM songs WHERE id IN (SELECT id FROM temp.dirty_songs)"
+# Withdrawn, or withdrawn and then listed again as another one.
 DELETE_WITHDRAWN_SONGS = """
 DELETE FROM songs WHERE id IN (
-    SELECT d.id FROM temp.dirty_songs d CROSS JOIN fact_songs_listed l ON l.song_id = d.id WHERE l.removed
+    SELECT d.id FROM temp.dirty_songs d
+    CROSS JOIN fact_songs_listed l ON l.song_id = d.id
+    CROSS JOIN songs s ON s.id = d.id
+    WHERE l.removed OR s.platform <> l.platform OR s.remote_song_id <> l.remote_id
 )
 """
 
@@ -97,14 +101,11 @@ LEFT JOIN temp.song_files s ON s.song_id = d.id AND s.place = 1 AND s.variant = 
 LEFT JOIN fact_files f ON f.backend = s.backend AND f.song_id = s.song_id AND f.variant = s.variant
 WHERE NOT l.removed
 ORDER BY d.id
-ON CONFLICT (id) DO UPDATE SET
-    platform = excluded.platform, remote_song_id = excluded.remote_song_id, name = excluded.name,
-    singers = excluded.singers, ext = excluded.ext, file_size_bytes = excluded.file_size_bytes,
+ON CONFLICT (id) DO UPDATE SET -- not the key: naming its columns here would write its index anew for each song
+    name = excluded.name, singers = excluded.singers, ext = excluded.ext, file_size_bytes = excluded.file_size_bytes,
     metadata_json = excluded.metadata_json
-WHERE (songs.platform, songs.remote_song_id, songs.name, songs.singers, songs.ext, songs.file_size_bytes,
-       songs.metadata_json)
-   IS NOT (excluded.platform, excluded.remote_song_id, excluded.name, excluded.singers, excluded.ext,
-           excluded.file_size_bytes, excluded.metadata_json)
+WHERE (songs.name, songs.singers, songs.ext, songs.file_size_bytes, songs.metadata_json)
+   IS NOT (excluded.name, excluded.singers, excluded.ext, excluded.file_size_bytes, excluded.metadata_json)
 ON CONFLICT (platform, remote_song_id) DO NOTHING
 """
 SONGS_LEFT_OUT = """
@@ -149,6 +150,15 @@ WHERE file_assets.song_id = excluded.song_id
   AND (file_assets.quality_label, file_assets.ext, file_assets.file_size_bytes)
       IS NOT (excluded.quality_label, excluded.ext, excluded.file_size_bytes)
 """
+# Those that belong to another asset now.
+DELETE_MOVED_LOCATIONS = """
+DELETE FROM file_locations WHERE id IN (
+    SELECT o.id FROM temp.song_files s
+    CROSS JOIN temp.song_files m ON m.song_id = s.song_id AND m.variant = s.variant AND m.place = 1
+    CROSS JOIN file_locations o ON o.id = s.location_id
+    WHERE o.file_asset_id <> m.asset_id
+)
+"""
 UPSERT_LOCATIONS = """
 INSERT INTO file_locations (id, file_asset_id, backend_id, locator, status, is_primary)
 SELECT s.location_id, m.asset_id, s.backend_id, f.locator, 'active', s.place = 1
@@ -158,12 +168,12 @@ CROSS JOIN file_assets a ON a.id = m.asset_id AND a.song_id = s.song_id
 CROSS JOIN fact_files f ON f.backend = s.backend AND f.song_id = s.song_id AND f.variant = s.variant
 WHERE true
 ORDER BY s.location_id, s.song_id, s.variant
-ON CONFLICT (id) DO UPDATE SET
-    file_asset_id = excluded.file_asset_id, backend_id = excluded.backend_id, locator = excluded.locator,
-    status = excluded.status, is_primary = excluded.is_primary
-WHERE (file_locations.file_asset_id, file_locations.backend_id, file_locations.locator, file_locations.status,
-       file_locations.is_primary)
-   IS NOT (excluded.file_asset_id, excluded.backend_id, excluded.locator, excluded.status, excluded.is_primary)
+ON CONFLICT (id) DO UPDATE SET -- not the asset, for the sake of its index
+    backend_id = excluded.backend_id, locator = excluded.locator, status = excluded.status,
+    is_primary = excluded.is_primary
+WHERE file_locations.file_asset_id = excluded.file_asset_id
+  AND (file_locations.backend_id, file_locations.locator, file_locations.status, file_locations.is_primary)
+      IS NOT (excluded.backend_id, excluded.locator, excluded.status, excluded.is_primary)
 """
 ASSETS_LEFT_OUT = """
 SELECT s.song_id, s.variant, s.backend, s.asset_id, f.sequence, a.song_id
