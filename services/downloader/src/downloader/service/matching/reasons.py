@@ -46,7 +46,7 @@ SENTENCES: dict[Code, str] = {
     Code.OTHER_PART: "The titles number different parts.",
     Code.VERSION_DIFFERS: "Only one of the titles speaks of: {kinds}.",
     Code.ALBUM_VERSION: "Only one of the albums speaks of: {kinds}.",
-    Code.OTHER_MAKER: "Both are versions, but of different people or places.",
+    Code.OTHER_MAKER: "Both are versions, but of different people, places, years or numbers.",
     Code.SINGER_DIFFERS: "The singers are different.",
     Code.LENGTH_DIFFERS: "It is {found} long, not {wanted}.",
     Code.SWAPPED: "Title and singer have changed places.",
@@ -67,7 +67,7 @@ SENTENCES: dict[Code, str] = {
     Code.FEWER_SINGERS: "It names fewer singers.",
     Code.LENGTH_UNKNOWN: "The length of one of them is not known.",
     Code.TITLE_AGREES: "The titles agree.",
-    Code.TITLE_TRANSLATED: "The titles agree, one of them with a translation.",
+    Code.TITLE_TRANSLATED: "The titles agree but for words in another script.",
     Code.SINGERS_AGREE: "The singers agree.",
     Code.LENGTH_AGREES: "The lengths agree.",
 }

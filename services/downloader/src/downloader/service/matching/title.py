@@ -13,11 +13,11 @@ from rapidfuzz.distance import OSA
 
 from downloader.service.matching.normalise import east_asian, fold, other_letters, scripts, squash, words
 from downloader.service.matching.singers import Singers, read_singers
-from downloader.service.matching.versions import NOTE, SAME, kinds_of, maker_of, tail_of
+from downloader.service.matching.versions import DOUBTFUL, NOTE, SAME, kinds_of, maker_of, makers_of, tail_of
 
 _OPENING: Final = "([{<〈《【「『〔〖"
 _CLOSING: Final = ")]}>〉》】」』〕〗"
-_QUOTED = re.compile(r"[〈《「『\"](.*?)[〉》」』\"]")
+_QUOTED = re.compile(r"[〈《「『\"](.*?)(?:[〉》」』\"]|$)")
 _DASH = re.compile(r"\s+[-~|]+\s*|\s*[-~|]+\s+|\s*\|\s*")
 _FEATURE = re.compile(r"(?:^|\s)(?:feat\b\.?|ft\b\.?|featuring\b)\s*")
 _FEATURE_IN_BRACKETS = re.compile(r"^(?:with\b|w/|(?:合唱|合作|对唱|和声)\s*[: ])\s*")
@@ -54,7 +54,7 @@ class TitleRelation(Enum):
 
     EXACT = "exact"
     TRANSLATED = "translated"
-    """the same, with a translation on one side"""
+    """the same, with words in another script on one side: a translation, or a version that nobody has named yet"""
     SHORTER = "shorter"
     """the result lacks a subtitle"""
     LONGER = "longer"
@@ -120,7 +120,7 @@ def read_title(name: str, known: Iterable[Singers]) -> Title:
         head, end = tail
         texts = [head if text == core else text for text, _ in left]
         more = kinds if isinstance(kinds, frozenset) else frozenset[str]()
-        readings.append(_reading(texts, head, extras, pieces.kinds | more, pieces.makers | maker_of(end)))
+        readings.append(_reading(texts, head, extras, pieces.kinds | more, pieces.makers | makers_of(end)))
     return Title(tuple(readings), pieces.featured, tuple(named))
 
 
@@ -174,6 +174,15 @@ def _by_extras(wanted: Reading, found: Reading, *, one_sided: bool) -> TitleRela
     if mine <= theirs:
         return TitleRelation.LONGER
     return TitleRelation.DIFFERENT
+
+
+def is_doubtful(wanted: Reading, found: Reading) -> bool:
+    """Whether what stands beside the names may be what a version is called, or differs."""
+    mine, theirs = ({_squashed(extra) for extra in reading.extras} for reading in (wanted, found))
+    if mine - theirs and theirs - mine:
+        return True
+    texts = [text for reading in (wanted, found) for text in (reading.core, *reading.extras)]
+    return any(DOUBTFUL.search(half) for text in texts for half in (east_asian(text), other_letters(text)))
 
 
 def _translates(plain: Reading, other: Reading) -> bool:
@@ -292,6 +301,10 @@ def _pieces(folded: str) -> _Pieces:
             before, names = "", [text[with_names.end() :]]
         if names:
             featured.append(names[0].split(" of ")[0])
+            if bracketed and before and (found := kinds_of(before)):
+                kinds |= found
+                makers |= makers_of(before)
+                continue
             if bracketed and before:
                 featured.append(before)
                 continue
@@ -304,7 +317,7 @@ def _pieces(folded: str) -> _Pieces:
         found = kinds_of(text)
         if found and (aside or not maker_of(text)):
             kinds |= found
-            makers |= maker_of(text)
+            makers |= makers_of(text)
         elif not (aside and _is_same(text)):
             plain.append((text, bracketed))
     if not plain and parts:  # it is called "Demo", or "Remix"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,8 +13,8 @@ from typing import Final, Protocol, TypeVar
 from downloader.service.matching.normalise import fold, words
 from downloader.service.matching.reasons import Code, Finding, clock
 from downloader.service.matching.singers import Relation, Singers, read_singers, relate
-from downloader.service.matching.title import Reading, Title, TitleRelation, read_title, relate_titles
-from downloader.service.matching.versions import KINDS, kinds_of_album
+from downloader.service.matching.title import Reading, Title, TitleRelation, is_doubtful, read_title, relate_titles
+from downloader.service.matching.versions import KINDS, MIXED_ALBUMS, kinds_of_album, other_makers
 
 _LONGEST: Final = 24 * 3600.0
 """No song is longer; a source that says so counts milliseconds, or anything."""
@@ -31,6 +32,10 @@ _COMMON: Final = frozenset(
     ]
 )
 """Titles that albums have rather than songs."""
+_REMAKERS: Final = re.compile(
+    r"\b(?:orchestra|philharmonic|symphony|choir|ensemble|karaoke|tribute|dj|covers?|cast)\b|乐团|合唱团|伴奏|翻唱"
+)
+"""Words of names that stand beside a singer who did not sing it so."""
 
 
 class Wanted(Protocol):
@@ -115,7 +120,7 @@ class Matcher:
             who = self._who(singers, title, judged)
         length = _compare_lengths(self._seconds, seconds := _seconds(found.duration_seconds))
         album = _Album.of(self._album, fold(found.album or ""))
-        self._judge_title(judged, relation, length, album)
+        self._judge_title(judged, relation, mine, theirs, length, album)
         self._judge_versions(judged, mine, theirs, album, length)
         guests = self._has_guests(own, singers, who)
         self._judge_singers(judged, who, length, guests=guests)
@@ -130,10 +135,14 @@ class Matcher:
         return own.has(self._title.readings[0].core)
 
     def _has_guests(self, own: Singers, singers: Singers, who: Relation) -> bool:
-        """Whether only one of the titles names guests: the song sung again with them, more often than not."""
+        """Whether only one side names guests in its title, or an orchestra or a DJ: made again, more often than not."""
+        if who not in (Relation.MORE, Relation.FEWER):
+            return False
+        if _REMAKERS.search(" ".join(sorted(singers.words ^ self._all.words))):
+            return True
         if who is Relation.MORE:
             return len(singers.names) > len(own.names)
-        return who is Relation.FEWER and relate(self._singers, singers) in (Relation.SAME, Relation.MORE)
+        return relate(self._singers, singers) in (Relation.SAME, Relation.MORE)
 
     def _who(self, singers: Singers, title: Title, judged: _Judged) -> Relation:
         who = relate(self._all, singers)
@@ -142,15 +151,18 @@ class Matcher:
             return relate(self._all, read_singers(title.named, title.featured))
         return who
 
-    def _judge_title(self, judged: _Judged, relation: TitleRelation, length: _Length, album: _Album) -> None:
+    def _judge_title(
+        self, judged: _Judged, relation: TitleRelation, mine: Reading, theirs: Reading, length: _Length, album: _Album
+    ) -> None:
         equal = length is _Length.EQUAL
         match relation:
             case TitleRelation.EXACT:
                 judged.agreed.append(Finding.of(Code.TITLE_AGREES))
             case TitleRelation.TRANSLATED:
-                judged.agreed.append(Finding.of(Code.TITLE_TRANSLATED))
+                sure = equal and album.agrees and not is_doubtful(mine, theirs)
+                judged.either(sure, Finding.of(Code.TITLE_TRANSLATED))
             case TitleRelation.SHORTER | TitleRelation.LONGER:
-                judged.either(equal and album.agrees, Finding.of(Code.SUBTITLE))
+                judged.review.append(Finding.of(Code.SUBTITLE))
             case TitleRelation.TYPO:
                 judged.review.append(Finding.of(Code.TITLE_NEARLY))
             case TitleRelation.ASIDE:
@@ -166,19 +178,19 @@ class Matcher:
 
     def _judge_versions(self, judged: _Judged, mine: Reading, theirs: Reading, album: _Album, length: _Length) -> None:
         explained = (album.wanted & (theirs.kinds - mine.kinds)) | (album.found & (mine.kinds - theirs.kinds))
-        differ = (mine.kinds ^ theirs.kinds) - explained
+        differ = (mine.kinds ^ theirs.kinds) - (explained - MIXED_ALBUMS)
         if hard := differ & KINDS.keys():
             judged.refused.append(Finding.of(Code.VERSION_DIFFERS, kinds=", ".join(sorted(hard))))
         elif differ:
             judged.review.append(Finding.of(Code.VERSION_UNCLEAR, kinds=", ".join(sorted(differ))))
-        elif mine.makers and theirs.makers and mine.makers.isdisjoint(theirs.makers):
+        elif other_makers(mine.makers, theirs.makers):
             judged.refused.append(Finding.of(Code.OTHER_MAKER))
-        elif mine.kinds and mine.makers != theirs.makers and length is not _Length.EQUAL:
+        elif mine.makers != theirs.makers and length is not _Length.EQUAL:
             judged.review.append(Finding.of(Code.MAKER_UNCLEAR))
         said = mine.kinds | theirs.kinds
         if unsaid := (album.wanted ^ album.found) - said:
             finding = Finding.of(Code.ALBUM_VERSION, kinds=", ".join(sorted(unsaid)))
-            (judged.refused if album.both_known else judged.review).append(finding)
+            (judged.refused if album.both_known and unsaid - MIXED_ALBUMS else judged.review).append(finding)
 
     def _judge_singers(self, judged: _Judged, who: Relation, length: _Length, *, guests: bool) -> None:
         equal, close = length is _Length.EQUAL, length in (_Length.EQUAL, _Length.CLOSE)
