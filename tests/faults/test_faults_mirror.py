@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,14 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def drip(server: PublisherServer) -> None:
-    """Packs come so slowly that there is a middle to be killed in."""
+def hold(server: PublisherServer) -> None:
+    """Of packs only a part comes, so that whoever fetches one is in the middle of it for ever."""
 
-    def slow(asked: Asked) -> Reply:
+    def part(asked: Asked) -> Reply:
         true = server.pack(asked)
-        return Reply(status=true.status, headers=true.headers, body=true.body, pause=0.02, chunk=4096)
+        return Reply(headers=true.headers, body=true.body, held=len(true.body) // 2)
 
-    server.replies["pack"] = [slow] * 1000
+    server.replies["pack"] = [part]
 
 
 def pull(server: PublisherServer, folder: Path) -> None:
@@ -78,16 +79,16 @@ def test_killed_at_each_step(publisher: Publisher, server: PublisherServer, tmp_
         published = publisher.publish(catalog(songs, first=songs % 70))
         good.add(published.id)
         if step == "downloading":
-            drip(server)
+            hold(server)
 
         process = start(server, folder)
         wait_for_step(process, step)
-        if step == "downloading":
-            server.wait_for("pack", 1)
         kill(process)
 
         assert shown(folder) in good
-        server.replies["pack"] = []
+        if step == "downloading":
+            assert published.id != shown(folder)
+            assert server.replies["pack"] == [], "it was killed before a byte came"
         pull(server, folder)
         assert_shows(folder, published)
         assert leftovers(folder) == []
@@ -120,7 +121,7 @@ def test_killed_at_any_moment(publisher: Publisher, server: PublisherServer, tmp
     assert len(list((folder / "snapshots").iterdir())) <= 2
 
 
-@pytest.mark.parametrize("when", ["while the pack comes", "while it is applied"])
+@pytest.mark.parametrize("when", ["before the pack comes", "while the pack comes", "while it is applied"])
 def test_a_disk_that_gets_full(publisher: Publisher, server: PublisherServer, tmp_path: Path, when: str) -> None:
     with small_disk(tmp_path / "disk", size="4m") as disk:
         folder = disk / "mirror"
@@ -129,16 +130,22 @@ def test_a_disk_that_gets_full(publisher: Publisher, server: PublisherServer, tm
         ballast = disk / "ballast"
         # A pack of the next has some 60 kB, its database a megabyte.
         ballast.write_bytes(
-            bytes(shutil.disk_usage(disk).free - (30_000 if when == "while the pack comes" else 400_000))
+            bytes(shutil.disk_usage(disk).free - (400_000 if when == "while it is applied" else 30_000))
         )
         after = publisher.publish(catalog(4000, first=3, note="!"))
+        if when == "while the pack comes":
+            server.replies["pack"] = [lambda asked: replace(server.pack(asked), sized=False)]
 
         full = run_mirror("pull", server.url, "--into", folder)
 
         assert full.returncode == 1
         assert "[disk-full]" in full.stderr
+        # A pack whose size is known is not begun; one that says nothing of it is found too large on the way.
+        begun = [step for step in ("downloading", "applying") if step in full.stderr]
+        assert len(begun) == ["before the pack comes", "while the pack comes", "while it is applied"].index(when)
         assert_shows(folder, before)
         assert not (folder / ".staging").exists()
+        assert when == "while it is applied" or leftovers(folder) == []
         ballast.unlink()
         pull(server, folder)
         assert_shows(folder, after)

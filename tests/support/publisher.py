@@ -135,14 +135,17 @@ class Publisher:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How one request is answered. ``announce``: the length that is claimed; ``cut``: bytes after which the connection
-    ends; ``endless``: the body again and again; ``pause``: seconds before each ``chunk`` bytes."""
+    """How one request is answered. ``announce``: the length that is claimed, and ``sized`` whether one is at all;
+    ``cut``: bytes after which the connection ends; ``held``: bytes after which nothing more comes; ``endless``: the
+    body again and again; ``pause``: seconds before each ``chunk`` bytes."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     announce: int | None = None
+    sized: bool = True
     cut: int | None = None
+    held: int | None = None
     endless: bool = False
     pause: float = 0.0
     chunk: int = 1 << 16
@@ -293,6 +296,13 @@ class _Server(ThreadingHTTPServer):
         """Clients that hang up are part of the tests."""
 
 
+def being_made(code: str = "pack-not-ready", *, retry_after: int = 0) -> Reply:
+    """How the exporter refuses a pack that it cannot give yet."""
+    body = msgpack.packb({"code": code, "message": "Ask again."})
+    headers = {"Content-Type": "application/x-msgpack", "Retry-After": str(retry_after)}
+    return Reply(status=503, headers=headers, body=body)
+
+
 def _handler(owner: PublisherServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -314,7 +324,7 @@ def _handler(owner: PublisherServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
-            if reply.endless:
+            if reply.endless or not reply.sized:
                 self.send_header("Connection", "close")
                 self.close_connection = True
             elif reply.status != 304:
@@ -324,13 +334,16 @@ def _handler(owner: PublisherServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, reply: Reply) -> None:
             while True:
-                body = reply.body if reply.cut is None else reply.body[: reply.cut]
+                body = reply.body[: reply.cut if reply.held is None else reply.held]
                 for place in range(0, len(body), reply.chunk):
                     if reply.pause and owner.stopping.wait(reply.pause):
                         break
                     self.wfile.write(body[place : place + reply.chunk])
                 if not reply.endless or owner.stopping.is_set():
                     break
+            if reply.held is not None:
+                self.wfile.flush()
+                owner.stopping.wait()
             if reply.cut is not None:
                 self.close_connection = True
                 with contextlib.suppress(OSError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +55,7 @@ PLAYLISTS = [
     GivenList(playlist_id=11, name=HOSTILE, songs=[3], group=HOSTILE, cover="javascript:alert(1)"),
     GivenList(playlist_id=12, name="热歌榜", songs=[1], group="QQ 榜单", cover="https://covers.example/1.jpg"),
     GivenList(playlist_id=13, name="新歌榜", songs=[2], group="QQ 榜单"),
+    GivenList(playlist_id=14, name="In no order", songs=[*MANY]),
     *(GivenList(playlist_id=100 + number, name=f"List {number}", plays=number % 7) for number in range(60)),
 ]
 
@@ -61,6 +64,9 @@ PLAYLISTS = [
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogProcess]:
     folder = tmp_path_factory.mktemp("pages")
     manifest = make_snapshot(folder / "snapshot", SONGS, PLAYLISTS)
+    with contextlib.closing(sqlite3.connect(folder / "snapshot" / "catalog_read.db", isolation_level=None)) as database:
+        # Catalogs of the older system may lack positions.
+        database.execute("UPDATE catalog_playlist_tracks SET position = NULL WHERE playlist_id = 14")
     mirror = MirrorFolder(folder / "mirror")
     mirror.show(folder / "snapshot")
     with running(
@@ -102,6 +108,7 @@ def test_the_pages_show_what_there_is(client: httpx.Client) -> None:
 def test_every_list_is_read_to_its_end_by_its_own_links(client: httpx.Client) -> None:
     for start, pattern, expected in (
         ("/playlists/10", r'class="name"[^>]*href="/songs/(\d+)"', [*MANY, 1]),
+        ("/playlists/14", r'class="name"[^>]*href="/songs/(\d+)"', [*MANY]),
         ("/playlists", r'href="/playlists/(\d+)"', None),
         ("/search?q=song", r'class="name"[^>]*href="/songs/(\d+)"', list(MANY)),
     ):

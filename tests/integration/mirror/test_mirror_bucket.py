@@ -13,7 +13,17 @@ import pytest
 from mirror.client import Limits, Mirror, Pulled
 from mirror.problems import NotOffered, Refused
 from tests.support.mirrors import assert_shows
-from tests.support.publisher import CATALOG, Published, Publisher, PublisherServer, catalog, pack_of, serving
+from tests.support.publisher import (
+    CATALOG,
+    Asked,
+    Published,
+    Publisher,
+    PublisherServer,
+    Reply,
+    catalog,
+    pack_of,
+    serving,
+)
 
 
 class Bucket:
@@ -30,6 +40,12 @@ class Bucket:
             self._deltas.append(self._put(made, before))
         self.name(made, [self._put(made, None), *self._deltas])
         return made
+
+    def sweep(self) -> None:
+        """Remove all packs."""
+        self._deltas.clear()
+        for path in [path for path in self._server.files if path.endswith(".pack")]:
+            del self._server.files[path]
 
     def name(self, newest: Published, packs: list[dict[str, Any]]) -> None:
         refs = {"snapshot_id": newest.id, "manifest": newest.manifest, "packs": packs}
@@ -104,6 +120,29 @@ def test_a_mirror_that_missed_some_applies_one_after_the_other(
 
     assert_shows(tmp_path, last)
     assert packs_read(server) == 4
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["the first pull", "one that follows"])
+def test_a_publisher_who_moves_on_and_sweeps_meanwhile(
+    bucket: Bucket, server: PublisherServer, tmp_path: Path, behind: bool
+) -> None:
+    bucket.publish(2000)
+    if behind:
+        pull(server, tmp_path)
+        bucket.publish(2001)
+    published: list[Published] = []
+    true = server.reply
+
+    def moving(asked: Asked) -> Reply:
+        if ".pack" in asked.path and not published:
+            bucket.sweep()
+            published.append(bucket.publish(2002))
+        return true(asked)
+
+    server.reply = moving  # type: ignore[method-assign]
+    assert pull(server, tmp_path).changed
+
+    assert_shows(tmp_path, published[0])
 
 
 def test_everything_again_where_that_is_less(bucket: Bucket, server: PublisherServer, tmp_path: Path) -> None:

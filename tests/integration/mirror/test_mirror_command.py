@@ -150,6 +150,28 @@ def test_each_refusal_has_a_sentence_and_a_status(
     assert "hush" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--every", "99999999999"),
+        ("--every", "0"),
+        ("--keep", "-1"),
+        ("--keep", "9" * 5000),
+        ("--pack-wait", "1e3"),
+        ("--max-pack-size", "٣"),
+    ],
+)
+def test_a_number_that_cannot_be_meant(
+    command: Command, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("watch", "https://h.example/a/b", "--into", "never", option, value)
+
+    assert ended.value.code == 2
+    least = 1 if option in ("--every", "--max-pack-size") else 0
+    assert f"argument {option}: give a whole number from {least} to 1000000000" in capsys.readouterr().err
+
+
 def test_what_is_not_to_be_trusted_has_a_status_of_its_own(
     command: Command, publisher: Publisher, server: PublisherServer, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from mirror.problems import SettingsProblem
 from mirror.watch import Watch
 from tests.support.mirrors import PATIENCE, environment, mirror_command, shown
 from tests.support.nats import NatsServer
-from tests.support.publisher import Publisher, PublisherServer, Reply, catalog, serving
+from tests.support.ports import reserved_port
+from tests.support.publisher import Asked, Publisher, PublisherServer, Reply, being_made, catalog, serving
 
 
 @pytest.fixture
@@ -110,17 +111,17 @@ def test_it_asks_from_time_to_time_and_only_for_what_changed(
 def test_it_goes_on_after_the_server_was_away(
     publisher: Publisher, watch: Callable[..., Command], tmp_path: Path
 ) -> None:
-    with serving(publisher) as server:
-        first = publisher.publish(catalog(10))
-        port = int(server.origin.rpartition(":")[2])
-        command = watch(server.url, "--every", 1)
-        command.until(lambda: shown(tmp_path / "mirror") == first.id, "the first")
-    command.until_said("[server-")
-    assert shown(tmp_path / "mirror") == first.id
-    last = publisher.publish(catalog(11))
+    with reserved_port() as port:
+        with serving(publisher, port=port) as server:
+            first = publisher.publish(catalog(10))
+            command = watch(server.url, "--every", 1)
+            command.until(lambda: shown(tmp_path / "mirror") == first.id, "the first")
+        command.until_said("[server-")
+        assert shown(tmp_path / "mirror") == first.id
+        last = publisher.publish(catalog(11))
 
-    with serving(publisher, port=port):
-        command.until(lambda: shown(tmp_path / "mirror") == last.id, "the newest")
+        with serving(publisher, port=port):
+            command.until(lambda: shown(tmp_path / "mirror") == last.id, "the newest")
 
 
 def test_it_keeps_what_it_has_while_it_is_offered_forgeries(
@@ -226,6 +227,24 @@ def test_a_server_that_asks_to_wait_is_not_asked_before(
     assert time.monotonic() - began >= 2
     assert isinstance(outcomes[0], MirrorError)
     assert isinstance(outcomes[1], Pulled)
+
+
+def test_the_first_pack_comes_though_snapshots_come_faster(
+    publisher: Publisher, server: PublisherServer, watch: Callable[..., Command], tmp_path: Path
+) -> None:
+    first = publisher.publish(catalog(10))
+
+    def moving_on(asked: Asked) -> Reply:
+        publisher.publish(catalog(10 + len(publisher.snapshots)))
+        # Longer than a watch waits for a server that is away.
+        return being_made(retry_after=3)
+
+    server.replies["fetch"] = [moving_on]
+    command = watch(server.url, "--every", 3600)
+
+    command.until(lambda: shown(tmp_path / "mirror") == first.id, "the snapshot whose pack was begun first")
+    assert len(server.requests("refs")) == 1
+    assert not any("Going on with what is here" in line for line in command.said)
 
 
 def test_it_ends_where_a_person_has_to_choose_something_else(

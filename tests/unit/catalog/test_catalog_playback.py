@@ -125,6 +125,10 @@ def test_the_secret_comes_from_the_environment_or_a_file_of_either_form(tmp_path
         ([*given, "--origin-secret-file", str(tmp_path / "none")], {}),
         ([], {}),
         (["--mirror", "m", "--poll", "0"], {}),
+        (["--mirror", "m", "--poll", "1e300"], {}),
+        (["--mirror", "m", "--poll", "nan"], {}),
+        ([*given, "--origin-seconds", "inf"], {"ORIGIN_TOKEN_SECRET": SECRET}),
+        (["--mirror", "m", "--port", "65536"], {}),
     ):
         with pytest.raises(SettingsError):
             read(arguments, environment)

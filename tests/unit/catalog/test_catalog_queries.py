@@ -56,6 +56,29 @@ def test_a_playlist_tells_what_the_catalog_lacks_and_counts_from_one(snapshot: P
     assert rest.after is None
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+def test_entries_without_a_position_or_a_song_are_listed_too(snapshot: Path, limit: int) -> None:
+    """The order of the format: by position, then by song, nothing before all."""
+    given = [(None, None), (None, 1), (None, 2), (-5, None), (-5, 3), (-4, 4), (-4, 5)]
+    for position, song_id in reversed(given):
+        change(snapshot, "INSERT INTO catalog_playlist_tracks VALUES (5, ?, ?)", song_id, position)
+
+    found, after, first = [], None, True
+    with Pool(snapshot, size=1).lend() as connection:
+        while first or after is not None:
+            page = catalog.entries(connection, 5, after=after, limit=limit)
+            found += [(entry.place, entry.song and entry.song.song_id) for entry in page.items]
+            after, first = page.after, False
+
+    assert found == [(position and position + 6, song_id) for position, song_id in given]
+
+
+@pytest.mark.parametrize("after", ["x.1", "1.x", "1", "1.2.3", "None.1", f"{2**63}.1"])
+def test_a_place_that_no_page_of_a_playlist_gave_is_refused(snapshot: Path, after: str) -> None:
+    with Pool(snapshot, size=1).lend() as connection, pytest.raises(BadAddress):
+        catalog.entries(connection, 1, after=after, limit=1)
+
+
 @pytest.mark.parametrize(
     ("metadata", "album", "seconds"),
     [

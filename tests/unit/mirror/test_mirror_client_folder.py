@@ -69,6 +69,8 @@ def test_the_one_before_is_kept_though_its_name_is_the_oldest(tmp_path: Path) ->
         back = folder.put(staging, parse(older.manifest_bytes), keep=1)
 
     assert set(folder.kept()) == {back.folder, newer.folder}
+    with folder.locked():
+        assert set(folder.kept()) == {back.folder, newer.folder}, "nor does the next start take it"
 
 
 def test_the_same_snapshot_again_gets_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -86,14 +88,17 @@ def test_the_same_snapshot_again_gets_a_folder_of_its_own(tmp_path: Path) -> Non
     assert current.folder == second.folder
 
 
-def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("renamed", [False, True], ids=["before it placed a snapshot", "before it switched to it"])
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path: Path, renamed: bool) -> None:
     folder, publisher = Folder(tmp_path), Publisher()
     first = put(folder, publisher, 1)
     (tmp_path / ".staging").mkdir()
     (tmp_path / ".staging" / "catalog_read.db").write_bytes(b"half")
-    (tmp_path / ".current.new").symlink_to("snapshots/nowhere")
     placed = tmp_path / "snapshots" / "20990101T000000000Z-0123456789abcdef"
-    placed.mkdir()
+    (tmp_path / ".current.new").symlink_to(f"snapshots/{placed.name}")
+    if renamed:
+        placed.mkdir()
+        (placed / "catalog_read.db").write_bytes(b"whole")
 
     with folder.locked():
         assert folder.kept() == [first.folder]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,9 +62,10 @@ class Song:
 
 @dataclass(frozen=True)
 class Entry:
-    """A song at its place, from 1, in a playlist; ``song`` is None where the list names one that the catalog lacks."""
+    """A song at its place, from 1, in a playlist; ``song`` is None where the list names one that the catalog lacks,
+    ``place`` where the list does not say which: such songs come first."""
 
-    place: int
+    place: int | None
     song: Song | None
 
 
@@ -116,18 +118,36 @@ def playlist(connection: sqlite3.Connection, playlist_id: int) -> Playlist:
 
 def entries(connection: sqlite3.Connection, playlist_id: int, *, after: str | None, limit: int) -> Page[Entry]:
     """The songs of a playlist in their order. Raises BadAddress."""
-    rows = connection.execute(
-        "SELECT position, song_id FROM catalog_playlist_tracks WHERE playlist_id = ?"
-        " AND (position, song_id) > (?, ?) ORDER BY position, song_id LIMIT ?",
-        (playlist_id, *_position(after, (-(2**63), -(2**63))), limit + 1),
-    ).fetchall()
+    rows = _entries_after(connection, playlist_id, after, limit + 1)
     (first,) = connection.execute(
         "SELECT min(position) FROM catalog_playlist_tracks WHERE playlist_id = ?", (playlist_id,)
     ).fetchone()
     kept = rows[:limit]
     known = {song.song_id: song for song in songs_by_id(connection, [row["song_id"] for row in kept])}
-    items = [Entry(row["position"] - first + 1, known.get(row["song_id"])) for row in kept]
-    return Page(items, f"{kept[-1]['position']}.{kept[-1]['song_id']}" if len(rows) > limit else None)
+    places = [None if row["position"] is None else row["position"] - first + 1 for row in kept]
+    items = [Entry(place, known.get(row["song_id"])) for place, row in zip(places, kept, strict=True)]
+    ends = ["" if value is None else str(value) for value in kept[-1]] if kept else []
+    return Page(items, ".".join(ends) if len(rows) > limit else None)
+
+
+def _entries_after(
+    connection: sqlite3.Connection, playlist_id: int, after: str | None, limit: int
+) -> list[sqlite3.Row]:
+    """Rows in the order of the index, in which NULL comes first; ``after`` holds nothing where a row has NULL."""
+
+    def read(condition: str, *values: float | None, count: int = limit) -> list[sqlite3.Row]:
+        return connection.execute(
+            "SELECT position, song_id FROM catalog_playlist_tracks"  # noqa: S608
+            f" WHERE playlist_id = ? {condition} ORDER BY position, song_id LIMIT ?",
+            (playlist_id, *values, count),
+        ).fetchall()
+
+    if after is None:
+        return read("")
+    position, song_id = _place(after)
+    # Nothing is more than NULL, to SQL; minus infinity is less than every number.
+    rows = read("AND position IS ? AND song_id > ?", position, -math.inf if song_id is None else song_id)
+    return rows + read("AND position > ?", -math.inf if position is None else position, count=limit - len(rows))
 
 
 def songs_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Song]:
@@ -166,6 +186,14 @@ def _position(after: str | None, beginning: tuple[int, int]) -> tuple[int, int]:
         one, _, other = after.partition(".")
         return number(one), number(other)
     except NotThere:
+        raise BadAddress("No page of this list begins there.") from None
+
+
+def _place(after: str) -> tuple[int | None, int | None]:
+    try:
+        position, song_id = after.split(".")
+        return number(position) if position else None, number(song_id) if song_id else None
+    except (NotThere, ValueError):
         raise BadAddress("No page of this list begins there.") from None
 
 

@@ -12,6 +12,8 @@ from public_catalog.errors import SettingsError
 from public_catalog.playback import Origin
 
 SECRET = "ORIGIN_TOKEN_SECRET"  # noqa: S105 - the name of a setting
+_MOST_SECONDS = 366 * 24 * 3600
+"""Nobody means more, and clocks take no number whatever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     given = parser.parse_args(arguments)
     if not given.mirror:
         raise SettingsError("Say where the mirror is: --mirror DIR, the folder that music-cloud-mirror fills.")
-    if given.poll <= 0 or given.origin_seconds <= 0 or not 0 <= given.port <= 65535:
-        raise SettingsError("--poll and --origin-seconds are more than 0, --port is 0 to 65535.")
+    if not 0 < given.poll <= _MOST_SECONDS or not 0 < given.origin_seconds <= _MOST_SECONDS:
+        raise SettingsError(f"--poll and --origin-seconds are more than 0, and at most {_MOST_SECONDS:,}.")
+    if not 0 <= given.port <= 65535:
+        raise SettingsError("--port is 0 to 65535.")
     cache = Path(given.cache) if given.cache else Path.home() / ".cache" / "public-catalog"
     return Settings(
         mirror=Path(given.mirror).absolute(),

@@ -36,6 +36,8 @@ REFUSED = 5
 """For whatever else is expected: what came, or lies here, is not to be trusted."""
 _MIB = 1 << 20
 _SECRET_AT_MOST = 16 * 1024
+_MOST = 10**9
+"""Of seconds (30 years), snapshots, MiB: the clocks of Python take ten times as much."""
 
 
 def run(arguments: list[str]) -> int:
@@ -128,7 +130,9 @@ def _mirror(given: argparse.Namespace) -> Mirror:
         keys=_keys(given.key),
         token=_secret(given.token_file, TOKEN),
         allow_http=given.allow_http,
-        limits=Limits(pack_bytes=given.max_pack_size * _MIB, wait=given.wait, keep=given.keep),
+        limits=Limits(
+            pack_bytes=given.max_pack_size * _MIB, wait=given.wait, pack_wait=given.pack_wait, keep=given.keep
+        ),
         progress=for_terminal(quiet=given.quiet or (given.command is _watch and not sys.stderr.isatty())),
     )
 
@@ -137,7 +141,10 @@ def _bell(given: argparse.Namespace) -> BusBell | None:
     if given.nats is None:
         return None
     if importlib.util.find_spec("nats") is None:
-        raise SettingsProblem("nats-missing", "The bus takes a library: pip install 'music-cloud-mirror[watch]'.")
+        raise SettingsProblem(
+            "nats-missing",
+            "The bus takes the library nats-py: pip install './libs/mirror[watch]' in a clone of Music Cloud.",
+        )
     return BusBell(
         url=given.nats,
         user=given.nats_user,
@@ -219,6 +226,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--allow-http", action="store_true", help="without encryption, also to other machines")
         command.add_argument("--max-pack-size", type=_number(1), default=8192, metavar="MIB", help="at most (8192)")
+        command.add_argument(
+            "--pack-wait", type=_number(0), default=900, metavar="SECONDS", help="for a pack that is being made (900)"
+        )
         command.add_argument("--quiet", action="store_true", help="no progress")
     pull.add_argument("--full", action="store_true", help="everything anew, where what is here is damaged")
     pull.add_argument("--allow-rollback", action="store_true", help="accept, this once, what is older")
@@ -258,9 +268,8 @@ def _add_keys(command: argparse.ArgumentParser) -> None:
 
 def _number(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise ValueError
-        return value
+        if not text.isascii() or not text.isdigit() or len(text) > 20 or not least <= int(text) <= _MOST:
+            raise argparse.ArgumentTypeError(f"give a whole number from {least} to {_MOST}")
+        return int(text)
 
     return number

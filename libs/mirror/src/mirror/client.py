@@ -21,7 +21,7 @@ from mirror.folder import Folder, Snapshot, explained
 from mirror.format.manifest import Manifest
 from mirror.format.schema import MANIFEST_FILE
 from mirror.offer import Offer
-from mirror.problems import LocalProblem, NotOffered, Refused, SettingsProblem, Unavailable
+from mirror.problems import BeingMade, LocalProblem, NotOffered, Refused, SettingsProblem, Unavailable
 from mirror.progress import Progress, Silence
 from mirror.remote import Patience, PlaceExpired, Remote
 from mirror.trust import Memory, Outcome, check_name, check_progress, check_signature, keys_by_id
@@ -49,10 +49,13 @@ class Pulled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """``pack_bytes``: of a pack as it is sent. ``wait``: seconds for which one pull waits for a server that is not
-    ready, or silent. ``keep``: snapshots kept beside the current one."""
+    ready, or silent; ``pack_wait``: for one that is making the pack, if that is longer. ``keep``: snapshots kept beside
+    the current one."""
 
     pack_bytes: int = 8 << 30
     wait: float = 120.0
+    pack_wait: float = 900.0
+    """A pack of a million songs takes a server of two cores 70 seconds, and others may be before it."""
     keep: int = 1
     patience: Patience = field(default_factory=Patience)
 
@@ -217,7 +220,11 @@ class Mirror:
         return Pulled(snapshot=snapshot, changed=True, delta=delta, received=received, first_keys=first), memory
 
     def _download(self, want: str, have: str | None) -> tuple[str, Offer]:
-        """Get the pack that leads from ``have`` to the newest; return the id of that, and what was offered."""
+        """Get the pack that leads from ``have`` to ``want``; return the id of that, and what was offered.
+
+        Only where ``want`` is not offered any more it is what is newest then: a server that publishes more often than
+        it can make a pack would otherwise be asked for another one each time.
+        """
         for _ in range(_PLACES):
             try:
                 offer = self._patiently(partial(self._remote.offer, want=want, have=[have] if have else []))
@@ -236,29 +243,39 @@ class Mirror:
                     came=partial(self._incoming.size, offer.pack_id),
                 )
             except PlaceExpired:
+                if self._remote.listed:
+                    # The list is as old as the pack that is gone.
+                    want = self._patiently(self._remote.newest).snapshot_id
                 continue
             return want, offer
         raise Unavailable("pack-gone", "The server names places for its pack at which there is none.")
 
     def _patiently(self, step: Callable[[], T], *, came: Callable[[], int] = lambda: 0) -> T:
         """Repeat a step that cannot be done now, for as long as a pull waits; from anew whenever bytes ``came``."""
-        deadline, pause, before = time.monotonic() + self._limits.wait, _FIRST_PAUSE, came()
-        told = False
+        limits, told = self._limits, ""
+        began = alive = time.monotonic()
+        pause, before = _FIRST_PAUSE, came()
         while True:
             try:
                 return step()
             except Unavailable as error:
+                now = time.monotonic()
                 if came() > before:
-                    deadline, pause, before = time.monotonic() + self._limits.wait, _FIRST_PAUSE, came()
+                    alive, pause, before = now, _FIRST_PAUSE, came()
+                making = isinstance(error, BeingMade)
+                trouble = "the server is making the pack" if making else "the server cannot be had now"
+                deadline = began + max(limits.wait, limits.pack_wait) if making else alive + limits.wait
                 seconds = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1)  # noqa: S311
-                if time.monotonic() + seconds > deadline:
+                if now + seconds > deadline:
                     raise
-                if not told:
-                    told = True
-                    left = deadline - time.monotonic()
-                    self._progress.step(f"the server cannot be had now ({error.code}); asking on for {left:.0f} s")
+                if told != trouble:
+                    told = trouble
+                    self._progress.step(f"{trouble} ({error.code}); asking on for {deadline - now:.0f} s")
                 time.sleep(seconds)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+                if making:
+                    # It was there until now: should it be away, that is waited for from now on.
+                    alive, pause = time.monotonic(), _FIRST_PAUSE
 
 
 def current_snapshot(directory: Path | str) -> Snapshot | None:

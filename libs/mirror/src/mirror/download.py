@@ -70,11 +70,11 @@ class Incoming:
     def _write(self, path: Path, body: Body, total: int | None, hash: hashlib._Hash, progress: Progress) -> int:
         size = body.start
         most = self._at_most if total is None else total
-        with path.open("r+b" if body.start else "wb") as file:
-            file.truncate(body.start)
-            file.seek(body.start)
-            _note(path).write_text(body.validator or "", "utf-8")
-            try:
+        try:
+            with path.open("r+b" if body.start else "wb") as file:
+                file.truncate(body.start)
+                file.seek(body.start)
+                _note(path).write_text(body.validator or "", "utf-8")
                 for chunk in body.chunks:
                     size += len(chunk)
                     if size > most:
@@ -82,10 +82,10 @@ class Incoming:
                     file.write(chunk)
                     hash.update(chunk)
                     progress.advance(len(chunk))
-            except (Refused, OSError):
-                # Neither what is refused nor what fills the disk is worth keeping.
-                _remove(path)
-                raise
+        except (Refused, OSError):
+            # Neither what is refused nor what fills the disk is worth keeping; the last bytes are written at the close.
+            _remove(path)
+            raise
         return size
 
     def _check_room(self, folder: Path, body: Body, total: int | None) -> None:

@@ -3,7 +3,7 @@
 current -> snapshots/20261121T080000123Z-0123456789abcdef
 snapshots/<name>/catalog_read.db, manifest.json, catalog_chunks.db
 mirror.json     whom we trust, what we accepted last, how the last pull ended
-.incoming/      packs on their way; .staging/ what is being made; .lock
+.incoming/      packs on their way; .staging/ what is being made; .current.new what is being switched to; .lock
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Folder:
         self.path = path
         self._snapshots = path / "snapshots"
         self._staging = path / ".staging"
+        self._next = path / f".{CURRENT}.new"
         self.incoming = path / ".incoming"
         self._memory = path / "mirror.json"
 
@@ -134,12 +135,12 @@ class Folder:
                 sync(file)
             sync(staging)
             target = self._free_name(manifest)
+            # The link is there before what it names: so it tells who comes after a kill what was not switched to.
+            self._next.symlink_to(Path("snapshots") / target.name, target_is_directory=True)
+            sync(self.path)
             staging.rename(target)
             sync(self._snapshots)
-            link = self.path / f".{CURRENT}.new"
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("snapshots") / target.name, target_is_directory=True)
-            link.replace(self.path / CURRENT)
+            self._next.replace(self.path / CURRENT)
             sync(self.path)
         self._prune(target.name, before.folder.name if before else None, keep=keep)
         return Snapshot(folder=target, manifest=manifest)
@@ -169,12 +170,9 @@ class Folder:
     def _sweep(self) -> None:
         """Remove what a process left that was killed: also a snapshot that it placed and did not switch to."""
         shutil.rmtree(self._staging, ignore_errors=True)
-        (self.path / f".{CURRENT}.new").unlink(missing_ok=True)
-        current = self.current()
-        if current is not None:
-            for entry in self.kept():
-                if entry.name > current.folder.name:
-                    shutil.rmtree(entry, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._snapshots / self._next.readlink().name, ignore_errors=True)
+            self._next.unlink()
 
 
 def snapshot_in(folder: Path) -> Snapshot | None:

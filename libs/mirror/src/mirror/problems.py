@@ -26,6 +26,10 @@ class Unavailable(MirrorError):
         self.retry_after = retry_after
 
 
+class BeingMade(Unavailable):
+    """The server is at work on the pack that was asked for: who asks for the same again will get it."""
+
+
 class NotOffered(MirrorError):
     """The server says that there is no such catalog, or none that we may see."""
 

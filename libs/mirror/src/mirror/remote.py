@@ -22,7 +22,7 @@ from mirror.address import Address, is_loopback, same_origin
 from mirror.format.manifest import Manifest, parse
 from mirror.listing import first_step, read_listing
 from mirror.offer import Offer, garbage, read_count, read_id
-from mirror.problems import NotOffered, Refused, Unavailable
+from mirror.problems import BeingMade, NotOffered, Refused, Unavailable
 
 _MSGPACK = "application/x-msgpack"
 _ANSWER_AT_MOST = 4 << 20
@@ -32,6 +32,8 @@ _LONGEST_WAIT = 3600.0
 """Seconds of ``Retry-After`` that are believed."""
 _LATER = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {401, 403, 404, 410}
+_BEING_MADE = ("pack-not-ready", "too-many-packs", "pack-cache-full")
+"""Codes of a refusal of ``fetch`` which say that the pack comes if it is asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,8 @@ class Patience:
     read: float = 30.0
     answer: float = 60.0
     slowest: float = 1024.0
-    """Bytes a second, over each time of ``answer`` seconds."""
+    """Bytes a second, over each time of ``window`` seconds."""
+    window: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,11 @@ class Remote:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def listed(self) -> bool:
+        """Whether packs are offered from the list that came with the newest snapshot: nobody is asked for one."""
+        return self._packs is not None
+
     def newest(self) -> Newest:
         """The newest snapshot. Raises Unavailable, NotOffered, Refused, ManifestError."""
         try:
@@ -124,7 +132,7 @@ class Remote:
     def offer(self, *, want: str, have: Sequence[str]) -> Offer | None:
         """Ask for what leads from one of ``have`` to ``want``, or nearer; None: nothing does, they are the same.
 
-        Raises as :meth:`newest` does.
+        Raises as :meth:`newest` does; BeingMade where the same question will be answered later.
         """
         if self._packs is not None:
             base, packs = self._packs
@@ -139,6 +147,12 @@ class Remote:
             content=msgpack.packb({"want": [want], "have": list(have)}),
         ) as response:
             base = str(response.url)
+            if response.status_code == 503 and self._is_being_made(response):
+                raise BeingMade(
+                    "pack-not-ready",
+                    "The publisher's server is still making the pack. Ask again later.",
+                    retry_after=_retry_after(response),
+                )
             answer = self._answer(response)
         place = answer.get("mpack_url")
         if place is None:
@@ -185,15 +199,16 @@ class Remote:
         began, got = time.monotonic(), 0
         try:
             for chunk in response.iter_raw():
+                # However late it came: what is here is not fetched again.
+                yield chunk
                 got += len(chunk)
                 passed = time.monotonic() - began
-                if passed >= self._patience.answer:
+                if passed >= self._patience.window:
                     if got < self._patience.slowest * passed:
                         raise Unavailable(
                             "server-slow", "The pack comes too slowly; what came is kept for the next try."
                         )
                     began, got = time.monotonic(), 0
-                yield chunk
         except httpx.HTTPError as error:
             raise _unreachable(error) from None
 
@@ -229,6 +244,17 @@ class Remote:
         """The map of a successful answer, read whole."""
         if response.status_code != 200:
             raise self._problem(response)
+        return self._content(response)
+
+    def _is_being_made(self, refusal: httpx.Response) -> bool:
+        try:
+            code = self._content(refusal).get("code")
+        except Refused:
+            code = None  # a proxy shows a page of its own instead
+        return code in _BEING_MADE or (code is None and _retry_after(refusal) is not None)
+
+    def _content(self, response: httpx.Response) -> Mapping[str, Any]:
+        """The map that an answer holds, whatever its status."""
         _no_encoding(response)
         deadline = time.monotonic() + self._patience.answer
         data = bytearray()
