@@ -44,7 +44,7 @@ bench: setup ## the benchmarks: ratios against peers on this machine (takes a wh
 soak: setup ## random faults for SECONDS=3600, with ever new seeds
 	@$(VENV)/python -m tests.support.chaos_soak $(or $(SECONDS),3600)
 
-docs: setup ## write what is generated: music-cloud.env.example, docs/asyncapi.json
+docs: setup ## write what is generated: music-cloud.env.example, docs/asyncapi.json, tables of the pages
 	@for generator in scripts/generate-*; do $(VENV)/python "$$generator" || exit 1; done
 
 lock: setup ## pin the newest versions of requirements.in, with hashes, into requirements.lock

@@ -32,16 +32,17 @@ from console.ports import JobDraft
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BATCH = 1000
+UPLOADS = 50
 STATES = [ItemState.SUCCEEDED] * 90 + [ItemState.FAILED] * 5 + [ItemState.SKIPPED] * 2 + [ItemState.QUEUED] * 3
 
 
-def told(number: int, job_id: int) -> Told:
+def told(number: int, job_id: int, *, stage: Stage = Stage.DOWNLOAD) -> Told:
     """The status of one song: most succeeded, some failed, some wait."""
     state = STATES[number % len(STATES)]
     failed = state is ItemState.FAILED
     status = ItemStatus(
         job_id=job_id,
-        stage=Stage.DOWNLOAD,
+        stage=stage,
         lane="feed",
         key=str(number),
         title=f"Singer {number % 5000} - Song {number}",
@@ -71,12 +72,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-ledger-", dir=options.directory) as folder:
         database = Database(Location(service="console", path=Path(folder) / "ops.db"))
         runs, items = RunStore(database), ItemStore(database)
-        draft = JobDraft(job_type=JobType.DOWNLOAD_ONLY, stages=(Stage.DOWNLOAD,), sources=("feed",))
+        draft = JobDraft(job_type=JobType.FULL, stages=JobType.FULL.stages, sources=("feed",), upload_backend="b")
         job = runs.create(draft, after=0, trace="t", config={}, at=AT).job_id
         started = time.perf_counter()
         for first in range(0, options.items, BATCH):
             batch = [told(number, job) for number in range(first, min(first + BATCH, options.items))]
             items.apply(batch, sequence=first + len(batch))
+        # The last stage of a job has begun: few items, behind all others.
+        uploads = [told(number, job, stage=Stage.UPLOAD) for number in range(options.items, options.items + UPLOADS)]
+        items.apply(uploads, sequence=options.items + UPLOADS)
         rate = options.items / (time.perf_counter() - started)
         size = (Path(folder) / "ops.db").stat().st_size / 1e6
         print(f"{options.items:,} items in {size:,.0f} MB, projected at {rate:,.0f} statuses/s")
@@ -97,6 +101,16 @@ def main() -> None:
             "first page of 100": lambda: items.page(job, after=0, limit=100),
             "a page in the middle": lambda: items.page(job, after=options.items // 2, limit=100),
             "failed ones, in the middle": lambda: items.page(job, states=failed, after=options.items // 2, limit=100),
+            "one stage, all its items": lambda: items.page(job, stage=Stage.UPLOAD, after=0, limit=100),
+            "a stage without items": lambda: items.page(job, stage=Stage.SYNC, after=0, limit=100),
+            "two states of one stage": lambda: items.page(
+                job, states=[ItemState.SUCCEEDED, ItemState.FAILED], stage=Stage.DOWNLOAD, after=0, limit=100
+            ),
+            "none in a state, of one stage": lambda: items.page(
+                job, states=[ItemState.RUNNING, ItemState.INTERRUPTED], stage=Stage.DOWNLOAD, after=0, limit=100
+            ),
+            "unended ones": lambda: items.unended(job, after=0, limit=1000),
+            "who runs items": lambda: items.holders(job),
             "failed by one error": lambda: items.failed(job, error_code="not-audio", after=0, limit=100),
             "newest failures": lambda: items.failures([job], limit=20),
             "those that wait for a time": lambda: items.aside(job),

@@ -24,48 +24,39 @@ def take(subject, envelope):
 
 
 def show_playlist(key):
-    """Print a playlist if all its pages are here and of one version."""
+    """Print a playlist if all its pages are here and of one version; until then what was printed before holds."""
     first = facts.get(f"{key}.0", {"pages": 0, "removed": False})
     pages = [facts.get(f"{key}.{number}", {}) for number in range(first["pages"])]
-    if not first["removed"] and not (pages and all(page.get("version") == first["version"] for page in pages)):
-        return  # not whole yet: what was printed before still holds
-    songs = sum(len(page.get("entries", ())) for page in pages)
-    told = "is gone" if first["removed"] else f"{json.dumps(first['header']['name'])} {songs} songs"
-    if shown.get(key) != (first["version"], told):
-        shown[key] = (first["version"], told)
-        print("playlist", first["playlist_id"], told, flush=True)
+    if first["removed"] or (pages and all(page.get("version") == first["version"] for page in pages)):
+        songs = sum(len(page.get("entries", ())) for page in pages)
+        told = "is gone" if first["removed"] else f"{json.dumps(first['header']['name'])} {songs} songs"
+        if shown.get(key) != (first["version"], told):
+            shown[key] = (first["version"], told)
+            print("playlist", first["playlist_id"], told, flush=True)
 
 
 async def ask(client, **wanted):
-    """One stored message (sequence, subject, payload), or None where there is none."""
+    """One stored message: its sequence (0 where there is none), its subject, its payload."""
     answer = await client.request("$JS.API.DIRECT.GET.CATALOG", json.dumps(wanted).encode(), timeout=5)
     headers = answer.headers or {}
-    return (int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data) if "Nats-Sequence" in headers else None
+    return int(headers.get("Nats-Sequence", 0)), headers.get("Nats-Subject"), answer.data
 
 
 async def main():
-    bell, after = asyncio.Event(), 0
-
-    async def ring(*_):
-        bell.set()
-
     url, password = os.environ["NATS_URL"], os.environ["NATS_PASSWORD"]
-    client = await nats.connect(url, user="reader", password=password, max_reconnect_attempts=-1, reconnected_cb=ring)
-    for subject in ("song.listed.>", "playlist.collected.>"):
-        await client.subscribe(subject, cb=ring)  # only a bell: the stream is read in order, and has it all
+    client = await nats.connect(url, user="reader", password=password, max_reconnect_attempts=-1)
+    after = 0
     while True:
-        bell.clear()
         try:
-            last = await ask(client, last_by_subj=">")
-            if last is not None and last[0] < after:
+            if (await ask(client, last_by_subj=">"))[0] < after:
                 after = 0  # the stream was made anew, and its revisions with it
                 facts.clear()
-            while stored := await ask(client, seq=after + 1, next_by_subj=">"):
-                after = stored[0]
-                take(stored[1], json.loads(stored[2]))
-            await asyncio.wait_for(bell.wait(), 30)  # a bell can be lost with the connection
-        except (nats.errors.Error, TimeoutError):
-            await asyncio.sleep(1)  # the server is away, and the client connects again by itself; or all is quiet
+            while (stored := await ask(client, seq=after + 1, next_by_subj=">"))[0]:
+                after, subject, payload = stored
+                take(subject, json.loads(payload))
+        except nats.errors.Error:
+            pass  # the server is away, and the client connects again by itself
+        await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common.resolver_stats import STATISTICS_FILE, ResolverStatsRepository
 from tests.support.nats import NatsServer
 from tests.support.source_apis import JamendoApi
 from tests.support.stack import Stack
@@ -40,6 +42,12 @@ def stack(tmp_path: Path, nats_server: NatsServer, jamendo: JamendoApi) -> Itera
         ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{jamendo.port}",
         RESOLVER_WARMUP_ATTEMPTS="1",
     )
+    # From another time: an origin and a candidate that are no longer in use.
+    numbers = ResolverStatsRepository(running.root / "state" / STATISTICS_FILE)
+    for _ in range(3):
+        numbers.record_fallback_result("qq", "kuwo", succeeded=True)
+    numbers.record_fallback_result("feed", "kuwo", succeeded=False)
+    numbers.close()
     running.start_all("console", "collector", "downloader")
     yield running
     running.stop()
@@ -80,6 +88,18 @@ def test_what_one_source_lost_another_has_and_people_have_the_last_word(stack: S
     assert [(one["source"], one["counts"]["attempts"], one["counts"]["successes"]) for one in standing] == [
         ("jamendo", 1, 1)
     ]
+
+    all_pairs = {
+        (table["origin"], one["source"]): (one["counts"]["successes"], one["counts"]["attempts"])
+        for table in stack.http.get("/api/resolver").json()["items"]
+        for one in (*table["sources"], *table["others"])
+        if one["counts"]["attempts"]
+    }
+    assert all_pairs == {("feed", "jamendo"): (1, 1), ("feed", "kuwo"): (0, 1), ("qq", "kuwo"): (3, 3)}
+    page = re.sub(r"<[^>]+>", " ", stack.http.get("/resolver", headers={"Accept": "text/html"}).text)
+    assert [words.split()[0] for words in page.split("Songs of ")[1:]] == ["feed", "jamendo", "qq"]
+    assert "kuwo" in page.split("Songs of ")[1] and "kuwo" in page.split("Songs of ")[3]
+    assert "No source of this name is in use" in page.split("Songs of ")[3]
 
     choose("ban", "1", "failed")
     assert song()["choice"]["banned"] == [{"source": "jamendo", "remote_id": "1"}]

@@ -25,7 +25,7 @@ from exporter.service.projection import Projection, read_batch
 from mirror.format.digest import content_of
 from mirror.format.schema import TABLES
 from tests.support.catalog_facts import Log, playlist, pool, song, stored
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, in_memory, small_disk
 from tests.support.export_steps import copy, export
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,30 +107,41 @@ def limited(disk: Path, room: int) -> Iterator[None]:
 
 def killed_at_each_step(prepared: Path, work: Path, *options: str) -> Iterator[Path]:
     program = [sys.executable, "-m", "tests.support.export_steps", str(prepared), str(work), *options]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert [how for _, how in lines].count("killed") > 10
-    for name, _ in lines:
-        yield work / name
+    killed = 0
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        # Looked at while the next one is killed.
+        for line in running.stdout:
+            name, how = line.split()
+            killed += how == "killed"
+            yield work / name
+            shutil.rmtree(work / name)
+    assert running.returncode == 0
+    assert killed > 100
 
 
 def test_kill_9_at_each_step_of_an_export_after_changes(tmp_path: Path) -> None:
-    prepared = Prepared(tmp_path / "prepared")
-    old = current(prepared.folder)
-    for folder in killed_at_each_step(prepared.folder, tmp_path / "work", "--every", "6", "--within", "15"):
-        assert_right_in_the_end(folder, old, prepared.new)
+    with in_memory(tmp_path / "folder") as folder:
+        prepared = Prepared(folder / "prepared")
+        old = current(prepared.folder)
+        for left in killed_at_each_step(prepared.folder, folder / "work", "--within", "15"):
+            assert_right_in_the_end(left, old, prepared.new)
 
 
 def test_kill_9_at_each_step_of_an_export_from_nothing(tmp_path: Path) -> None:
-    prepared = Prepared(tmp_path / "prepared", snapshots=tmp_path / "none")
-    for folder in killed_at_each_step(prepared.folder, tmp_path / "work", "--every", "8"):
-        if (folder / "snapshots" / "current").exists():
-            assert current(folder)["snapshot_id"] == prepared.new
-        export(folder)
-        assert current(folder)["snapshot_id"] == prepared.new
-        names = {entry.name for entry in (folder / "snapshots").iterdir()}
-        assert names == {"current", prepared.new.removeprefix("sha256:")}
+    with in_memory(tmp_path / "folder") as place:
+        prepared = Prepared(place / "prepared", snapshots=place / "none")
+        for folder in killed_at_each_step(prepared.folder, place / "work"):
+            _assert_made_in_the_end(folder, prepared.new)
+
+
+def _assert_made_in_the_end(folder: Path, new: str) -> None:
+    if (folder / "snapshots" / "current").exists():
+        assert current(folder)["snapshot_id"] == new
+    export(folder)
+    assert current(folder)["snapshot_id"] == new
+    names = {entry.name for entry in (folder / "snapshots").iterdir()}
+    assert names == {"current", new.removeprefix("sha256:")}
 
 
 def test_a_disk_that_is_full_at_any_step_leaves_the_old_snapshot(tmp_path: Path) -> None:

@@ -55,8 +55,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("prepared", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--within", type=int, default=0, help="then so many times somewhere within a step")
     given = parser.parse_args()
     steps = Steps()
@@ -69,10 +67,11 @@ def main() -> None:
         return connection
 
     sqlite3.connect = watched  # type: ignore[assignment]
-    # At each step until one comes after the end; then somewhere within steps.
-    number = given.first
-    while end_at(steps, number, 0.0, given):
-        number += given.every
+    # At each step until one comes after the end of either kind of export; then somewhere within steps.
+    number, past = 1, 0
+    while past < 2:
+        past = 0 if end_at(steps, number, 0.0, given) else past + 1
+        number += 1
     chance = random.Random(3)
     for _ in range(given.within):
         end_at(steps, chance.randrange(1, number), chance.uniform(0.0, 0.004), given)
@@ -85,7 +84,7 @@ def end_at(steps: Steps, number: int, delay: float, given: argparse.Namespace) -
     child = os.fork()
     if child == 0:
         steps.count, steps.last, steps.delay, steps.on = 0, number, delay, True
-        export(work, again=number // given.every % 2 == 0)
+        export(work, again=number % 2 == 0)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

@@ -87,8 +87,9 @@ async def site(
     max_count: int = 64,
     url_seconds: int = 900,
     bucket: Bucket | None = None,
+    patience: float = 20.0,
 ) -> AsyncIterator[Site]:
-    """Serve a shelf under ``/me/songs``."""
+    """Serve a shelf under ``/me/songs``; ``patience``: seconds that an answer waits for its pack."""
     shelf = shelf or Shelf(root / "shelf")
     clock, answers, built = Clock(), list[str](), list[Plan]()
     packs = PackCache(
@@ -99,6 +100,7 @@ async def site(
         max_count=max_count,
         url_seconds=url_seconds,
         bucket=bucket,
+        patience=patience,
         built=lambda plan, _: built.append(plan),
         clock=clock,
     )

@@ -9,7 +9,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from common.bus.connection import Bus
 from common.bus.jobs import JOBS_SUBJECT
 from common.bus.streams import JOBS_STREAM
-from common.contracts.jobs import ActiveJob, JobsState, lane
+from common.contracts.jobs import ActiveJob, JobsState, KeptSettings, lane
 from common.contracts.names import JobState, JobType, Stage
 from common.contracts.streams import WORK
 from common.contracts.work import ITEM_OF_STAGE
@@ -28,6 +28,7 @@ async def make_job(
     playlist_scope: tuple[int, ...] = (),
     pool_scope: tuple[int, ...] = (),
     download_sources: tuple[str, ...] = (),
+    kept: KeptSettings | None = None,
 ) -> ActiveJob:
     """Create the lanes of a job and enter it into the job state."""
     lanes = [lane(job_id, Stage.PLAN, "job", item_type=ITEM_OF_STAGE[Stage.PLAN].TYPE)]
@@ -61,6 +62,8 @@ async def make_job(
         playlist_scope=playlist_scope,
         pool_scope=pool_scope,
         download_sources=download_sources,
+        import_mode=kept.import_mode if kept else None,
+        download_layout=kept.download_layout if kept else None,
     )
     current = await read_jobs(bus)
     await write_jobs(bus, [*(other for other in current.jobs if other.job_id != job_id), job])

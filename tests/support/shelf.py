@@ -55,7 +55,6 @@ class Shelf:
         self.root = root
         self.key = SigningKey.generate()
         self.held: list[str] = []
-        self.builds: list[str] = []
         self._lineage, self._revision = secrets.token_hex(16), 0
         self._groups: dict[tuple[str, Key], list[Row]] = {}
         self._changes: dict[tuple[str, Key], int] = {}
@@ -82,6 +81,8 @@ class Shelf:
         staging.mkdir()
         with closing(sqlite3.connect(staging / DATABASE_FILE)) as connection, connection:
             create_tables(connection)
+            # As the exporter does: a content that comes back lies in another file.
+            connection.execute(f"PRAGMA user_version = {self._revision}")
             for (table, _), rows in groups.items():
                 connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
         manifest = self._manifest(staging / DATABASE_FILE)
@@ -117,7 +118,6 @@ class Shelf:
     @contextlib.contextmanager
     def hold(self, snapshot_id: str) -> Iterator[None]:
         self.held.append(snapshot_id)
-        self.builds.append(snapshot_id)
         try:
             yield
         finally:

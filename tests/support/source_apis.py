@@ -254,6 +254,7 @@ class JamendoApi(Api):
             "jamendo_client_id": "b6747d04",
             "jamendo_playlists": "900",
             "jamendo_albums": "70",
+            "jamendo_toplists": "week",
         }
 
     def answer(self, path: str, query: Query) -> Reply:
@@ -312,7 +313,12 @@ class AudiusApi(Api):
         return self.entry(number, is_downloadable=False)
 
     def settings(self) -> dict[str, Any]:
-        return {"audius_url": self.url, "audius_users": "artist", "audius_playlists": "AxRPz"}
+        return {
+            "audius_url": self.url,
+            "audius_users": "artist",
+            "audius_playlists": "AxRPz",
+            "audius_toplists": "month",
+        }
 
     def answer(self, path: str, query: Query) -> Reply:
         if path == "/":
@@ -326,7 +332,7 @@ class AudiusApi(Api):
                 return as_json({"data": self.page(int(first(query, "limit")), int(first(query, "offset")))})
             case "/playlists/AxRPz":
                 return as_json({"data": [{"id": "AxRPz", "playlist_name": "Night", "description": "long roads"}]})
-            case "/playlists/AxRPz/tracks" | "/tracks/search":
+            case "/playlists/AxRPz/tracks" | "/tracks/search" | "/tracks/trending":
                 return as_json({"data": self.songs})
             case one if one.startswith("/tracks/"):
                 number = one.removeprefix("/tracks/")

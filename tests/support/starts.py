@@ -63,7 +63,9 @@ def refused(service: str, values: dict[str, str], *, cwd: Path, before: Sequence
     assert len(lines) == 1, ended.stderr
     assert ended.stdout == ""
     assert lines[0].startswith(f"{service}: "), lines[0]
-    for never in ("Traceback", SECRET, str(cwd)):
+    # A path stands in no sentence, but in the command that mends, so that it can be typed as it is.
+    assert str(cwd) not in lines[0].partition("; mend it with: ")[0]
+    for never in ("Traceback", SECRET):
         assert never not in ended.stderr
     assert listing(cwd) == was
     return lines[0].removeprefix(f"{service}: ")

@@ -78,6 +78,7 @@ class Encrypted:
 
     root: Path
     port: int
+    process: subprocess.Popen[bytes]
     ours: Authority
     other: Authority
 
@@ -111,7 +112,7 @@ def server(tmp_path: Path) -> Iterator[Encrypted]:
     )
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([find_server(), "-c", str(config)], stdout=log, stderr=log)
-    yield Encrypted(tmp_path / "data", port, ours, other)
+    yield Encrypted(tmp_path / "data", port, process, ours, other)
     process.terminate()
     process.wait(10)
 
@@ -120,10 +121,20 @@ async def connect(settings: Settings) -> Bus:
     return await Bus.connect(settings, service="console", instance="one")
 
 
-async def test_who_trusts_the_authority_connects(server: Encrypted) -> None:
+async def test_who_trusts_the_authority_connects(server: Encrypted, caplog: pytest.LogCaptureFixture) -> None:
     bus = await connect(server.settings(ca=server.ours.file))
     assert bus.nc.is_connected
+    ended = asyncio.Event()
+
+    async def on_disconnect() -> None:
+        ended.set()
+
+    bus.nc._disconnected_cb = on_disconnect
+    server.process.terminate()
+    await asyncio.wait_for(ended.wait(), 10)
     await bus.close()
+    # asyncio warns of the end of a connection that it takes for a plain one.
+    assert "eof_received" not in caplog.text
 
 
 async def test_nobody_else_is_believed_and_that_is_said_in_one_sentence(server: Encrypted, tmp_path: Path) -> None:

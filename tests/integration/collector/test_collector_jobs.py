@@ -225,6 +225,7 @@ async def fail(collecting: Collecting, job_id: int, song: int, *, permanent: boo
     request = SongDownload(
         job_id=job_id,
         source=listed.platform,
+        givers=(listed.platform,),
         **listed.model_dump(
             include={
                 "song_id",

@@ -238,4 +238,3 @@ async def test_writing_the_job_state_wakes_who_waits(bus: Bus, follower: JobsFol
 
     assert await waiting
     assert told.is_set()
-    assert follower._waiters == []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from nats.aio.msg import Msg
 
 from common.bus import Bus
 from common.contracts.envelope import decode
@@ -111,6 +112,21 @@ async def test_it_ends_in_order_within_seconds(bus: Bus, probe: Probe) -> None:
     process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.wait, 10) == 0
     assert time.monotonic() - began < 5
+
+
+async def test_its_last_heartbeat_says_that_it_is_the_last(bus: Bus, probe: Probe) -> None:
+    beats: list[Heartbeat] = []
+
+    async def beat(message: Msg) -> None:
+        beats.append(decode(message.data, Heartbeat).data)
+
+    await bus.nc.subscribe("hb.probe.*", cb=beat)
+    process = probe.start()
+    await probe.page("healthz")
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, 10) == 0
+    await bus.nc.flush()
+    assert [one.leaving for one in beats] == [*([False] * (len(beats) - 1)), True]
 
 
 async def test_it_ends_within_seconds_when_the_bus_is_gone(bus: Bus, nats_server: NatsServer, probe: Probe) -> None:

@@ -11,12 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from common.audit import RESTORE_MARKER
+from common.audit import RESTORE_MARKER, read_findings
 from common.audit.stack import MARKER
 from common.bus import Bus
 from common.contracts.envelope import decode
@@ -45,9 +45,9 @@ def as_user() -> tuple[str, ...]:
     return AS_USER
 
 
-def given_by(setting: str) -> str:
+def given_by(folder: Path) -> str:
     """The command that gives a folder to the user of :data:`AS_USER`."""
-    return f'sudo chown -R 54321:54321 "{setting}"'
+    return f"sudo chown -R 54321:54321 {folder}"
 
 
 @pytest.mark.parametrize("service", ["console", "origin"])
@@ -139,7 +139,7 @@ def test_a_volume_owned_by_root(service: str, open_folder: Path, as_user: tuple[
     (open_folder / "data").mkdir(mode=0o755)
     said = refused(service, environment(open_folder / "data"), cwd=open_folder, before=as_user)
     assert "cannot be written by user 54321, group 54321 (Permission denied)" in said
-    assert said.endswith(f"mend it with: {given_by('$ROOT_DIR')}")
+    assert said.endswith(f"mend it with: {given_by(open_folder / 'data')}")
 
 
 def test_a_library_owned_by_root(open_folder: Path, as_user: tuple[str, ...]) -> None:
@@ -149,7 +149,7 @@ def test_a_library_owned_by_root(open_folder: Path, as_user: tuple[str, ...]) ->
     library.mkdir(mode=0o755)
     said = refused("downloader", environment(data, LIBRARY_DIR=str(library)), cwd=open_folder, before=as_user)
     assert said.startswith("LIBRARY_DIR and SPOOL_DIR cannot be written by user 54321")
-    assert given_by("$LIBRARY_DIR") in said
+    assert given_by(library) in said
 
 
 def test_a_database_that_root_left_behind(open_folder: Path, as_user: tuple[str, ...]) -> None:
@@ -161,7 +161,7 @@ def test_a_database_that_root_left_behind(open_folder: Path, as_user: tuple[str,
     values = environment(open_folder / "data", STATE_DIR=str(state))
     said = refused("console", values, cwd=open_folder, before=as_user)
     assert "ops.db in STATE_DIR cannot be written by user 54321" in said
-    assert said.endswith(f"mend it with: {given_by('$STATE_DIR')}")
+    assert said.endswith(f"mend it with: {given_by(state)}")
 
 
 @pytest.mark.parametrize("service", ["console", "downloader"])
@@ -198,11 +198,13 @@ def test_a_catalog_newer_than_the_program(tmp_path: Path) -> None:
     assert said.endswith("mend it with: exporter rebuild")
 
 
-@pytest.mark.parametrize(("service", "file"), [("console", "ops.db"), ("collector", "collector.db")])
+@pytest.mark.parametrize(
+    ("service", "file"), [("console", "ops.db"), ("collector", "collector.db"), ("downloader", "downloader.db")]
+)
 async def test_a_database_newer_than_the_program(
     service: str, file: str, bus: Bus, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "here"
+    folder, said = tmp_path / "here", list[str]()
     folder.mkdir()
     values = environment(folder, **nats_server.settings)
     running = Running(service, values, folder)
@@ -215,8 +217,9 @@ async def test_a_database_newer_than_the_program(
     with contextlib.closing(sqlite3.connect(folder / "state" / file)) as database:
         database.execute("UPDATE alembic_version SET version_num = 'from-the-future'")
         database.commit()
-    said = await asyncio.to_thread(refused, service, values, cwd=folder)
-    assert "was made by a newer version" in said
+    beat = await heard_of(service, bus, lambda: said.append(refused(service, values, cwd=folder)))
+    assert f"{file} was made by a newer version" in said[0]
+    assert [one.code for one in read_findings(beat.detail["findings"])] == ["database-newer"]
 
 
 def test_spool_and_library_on_two_file_systems(tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ async def test_two_stacks_on_one_library(bus: Bus, nats_server: NatsServer, tmp_
         await one.until(lambda: "started" in one.log.read_text())
         said = await asyncio.to_thread(refused, "downloader", environment(second, **shared), cwd=second)
         assert said.startswith("LIBRARY_DIR is in use by another Music Cloud that runs now")
-        assert said.endswith(f'take over by removing its marker; mend it with: rm "$LIBRARY_DIR"/{MARKER}')
+        assert said.endswith(f"take over by removing its marker; mend it with: rm {library / MARKER}")
         # On purpose: then the first stack must end, however long it has run.
         (library / MARKER).unlink()
         taker = Running("downloader", environment(second, **shared), second)
@@ -307,25 +310,72 @@ async def test_a_second_instance_of_what_must_be_alone(
         assert ended.returncode == 2
         assert ended.stderr.strip().splitlines() == [
             f"{service}: Another {service} works with the same database, and only one may; stop it, or give this one "
-            "its own STATE_DIR."
+            f"its own STATE_DIR; mend it with: pgrep -af {service}"
         ]
     finally:
         alone.end()
 
 
-async def test_a_refusal_is_told_to_the_bus(bus: Bus, nats_server: NatsServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("service", "wrong", "says"),
+    [
+        ("collector", {"SOURCES": "local,nowhere"}, "SOURCES names 'nowhere'"),
+        ("downloader", {"DOWNLOAD_LAYOUT": "{nothing}"}, "DOWNLOAD_LAYOUT cannot be used"),
+        ("uploader", {"ADOPTED_LIBRARIES": "older"}, "ADOPTED_LIBRARIES is a list"),
+        ("exporter", {"SNAPSHOT_SIGNING_KEY": "short"}, "SNAPSHOT_SIGNING_KEY cannot be used"),
+    ],
+)
+def test_settings_that_nothing_can_be_made_of(service: str, wrong: dict[str, str], says: str, tmp_path: Path) -> None:
+    said = refused(service, {**environment(tmp_path / "data"), **wrong}, cwd=tmp_path)
+    assert says in said
+
+
+def test_a_damaged_file_of_secrets(tmp_path: Path) -> None:
+    values = {**environment(tmp_path / "data"), "ROOT_DIR": "data"}
+    del values["CONSOLE_TOKEN"]
+    (tmp_path / "data" / "secrets" / "operator").mkdir(parents=True)
+    (tmp_path / "data" / "secrets" / "operator" / "secrets.env").write_bytes(b"\xff\xfe")
+    assert "secrets.env is UTF-16" in refused("console", values, cwd=tmp_path)
+
+
+async def heard_of(service: str, bus: Bus, act: Callable[[], object]) -> Heartbeat:
+    """The next heartbeat of a service that is told while ``act`` runs."""
     beats: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def heard(message: object) -> None:
         beats.put_nowait(message.data)  # type: ignore[attr-defined]
 
-    await bus.nc.subscribe("hb.downloader.*", cb=heard)
+    await bus.nc.subscribe(f"hb.{service}.*", cb=heard)
     await bus.nc.flush()
+    await asyncio.to_thread(act)
+    return decode(await asyncio.wait_for(beats.get(), 5), Heartbeat).data
+
+
+async def test_what_only_the_building_shows_is_told_to_the_bus_as_well(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    values = environment(tmp_path, **nats_server.settings, NATS_REPLICAS="3")
+    beat = await heard_of("console", bus, lambda: start("console", values, cwd=tmp_path))
+    (finding,) = read_findings(beat.detail["findings"])
+    assert finding.severity == "error"
+    assert finding.message.startswith("NATS_REPLICAS is 3, but the nats-server of NATS_URL is no member of a cluster")
+    assert finding.mend == '"${EDITOR:-vi}" music-cloud.env'
+
+
+async def test_settings_of_one_service_alone_are_told_as_well(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    values = environment(tmp_path, **nats_server.settings, VERIFY="hardly")
+    beat = await heard_of("downloader", bus, lambda: refused("downloader", values, cwd=tmp_path))
+    (finding,) = read_findings(beat.detail["findings"])
+    assert "VERIFY (in the environment)" in finding.message
+
+
+async def test_a_refusal_is_told_to_the_bus(bus: Bus, nats_server: NatsServer, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     values = environment(folder, **nats_server.settings, SPOOL_DIR="/dev/shm/not-made-by-this-test")
-    await asyncio.to_thread(refused, "downloader", values, cwd=folder)
-    beat = decode(await asyncio.wait_for(beats.get(), 5), Heartbeat).data
+    beat = await heard_of("downloader", bus, lambda: refused("downloader", values, cwd=folder))
     assert not beat.ready
     assert beat.concurrency == 0
     assert beat.instance.endswith("-refused")

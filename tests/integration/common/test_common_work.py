@@ -18,6 +18,7 @@ from common.contracts.work import SongDownload
 from common.errors import DependencyDown, PermanentError, TransientError
 from common.settings import Settings
 from common.work import Handler, ItemContext, Outcome, Planner, WorkLoop, skipped, succeeded
+from common.work.pull import Puller
 from tests.support.jobs import make_job, read_jobs, set_state, write_jobs
 from tests.support.nats import NatsServer
 
@@ -247,7 +248,8 @@ async def test_nothing_of_a_paused_job_starts_and_resume_goes_on(bus: Bus, start
     assert sorted(started) == list(range(20))
 
 
-async def test_cancel_reaches_an_item_in_flight(bus: Bus, start: Start, settings: Settings) -> None:
+async def test_cancel_reaches_an_item_in_flight_at_once(bus: Bus, start: Start, settings: Settings) -> None:
+    settings.lease_seconds = type(settings).model_fields["lease_seconds"].default
     told = asyncio.Event()
     running = asyncio.Event()
 
@@ -262,7 +264,7 @@ async def test_cancel_reaches_an_item_in_flight(bus: Bus, start: Start, settings
         told.set()
         return succeeded()
 
-    job = await make_job(bus, job_type=JobType.DOWNLOAD_ONLY)
+    job = await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, ack_wait=settings.lease_seconds)
     await Planner(bus).put([download(1)], cause="test", job_id=1)
     await start(handler)
     await asyncio.wait_for(running.wait(), 10)
@@ -271,7 +273,7 @@ async def test_cancel_reaches_an_item_in_flight(bus: Bus, start: Start, settings
         await bus.js.purge_stream(WORK, subject=lane.filter)
         await bus.js.delete_consumer(WORK, lane.consumer)
 
-    await asyncio.wait_for(told.wait(), settings.lease_seconds * 3)
+    await asyncio.wait_for(told.wait(), 2)
     assert await left_in_work(bus) == 0
 
 
@@ -422,6 +424,61 @@ async def test_jobs_share_a_worker_fairly(bus: Bus, start: Start) -> None:
     last_of_second = max(at for at, job_id in enumerate(order) if job_id == 2)
     assert last_of_second < 80, "the short job had to wait for the long one"
     assert len((await read_jobs(bus)).jobs) == 2
+
+
+async def test_a_lane_that_is_full_keeps_no_slot_from_the_others(bus: Bus, settings: Settings) -> None:
+    started: list[int] = []
+
+    async def handler(item: SongDownload, _: ItemContext) -> Outcome:
+        started.append(item.song_id)
+        return succeeded()
+
+    job = await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, sources=("feed", "local"), ack_wait=60, max_ack_pending=1)
+    limited = tuple(lane.model_copy(update={"share": 1}) if lane.name == "feed" else lane for lane in job.lanes)
+    await write_jobs(bus, [job.model_copy(update={"lanes": limited})])
+    await Planner(bus).put([download(number, source="feed") for number in (101, 102)], cause="test", job_id=1)
+    elsewhere = await Puller.open(bus, lease=60)
+    (feed,) = [lane for lane in limited if lane.name == "feed" and lane.stage is Stage.DOWNLOAD]
+    assert await elsewhere.take(feed.consumer, wait=2) is not None
+    jobs, stop = JobsFollower(bus), asyncio.Event()
+    await jobs.start()
+    loop = WorkLoop(bus=bus, jobs=jobs, handlers={Stage.DOWNLOAD: handler}, settings=settings, concurrency=1)
+    running = asyncio.create_task(loop.run(stop))
+    try:
+        for number in range(1, 6):
+            await Planner(bus).put([download(number)], cause="test", job_id=1)
+
+            async def begun(number: int = number) -> bool:
+                return number in started
+
+            await until(begun, seconds=1.5)
+    finally:
+        stop.set()
+        await running
+    assert started == [1, 2, 3, 4, 5]
+
+
+async def test_nothing_starts_in_a_lane_that_is_closed(bus: Bus, start: Start) -> None:
+    started: list[int] = []
+
+    async def handler(item: SongDownload, _: ItemContext) -> Outcome:
+        started.append(item.song_id)
+        return succeeded()
+
+    job = await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, sources=("feed", "local"))
+
+    async def share(count: int) -> None:
+        lanes = tuple(lane.model_copy(update={"share": count}) if lane.name == "feed" else lane for lane in job.lanes)
+        await write_jobs(bus, [job.model_copy(update={"lanes": lanes})])
+
+    await share(0)
+    await start(handler)
+    await Planner(bus).put([download(1, source="feed")], cause="test", job_id=1)
+    await Planner(bus).put([download(number) for number in range(2, 30)], cause="test", job_id=1)
+    await until_state(bus, download(29), ItemState.SUCCEEDED)
+    assert 1 not in started
+    await share(3)
+    await until_state(bus, download(1, source="feed"), ItemState.SUCCEEDED)
 
 
 async def test_a_process_too_busy_to_keep_its_lease_does_not_disturb_itself(

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from common.contracts.streams import DEAD, STATUS, WORK
 from common.contracts.work import SongDownload, WorkItem
 from common.errors import BusUnavailable
 from common.settings import Settings
-from common.work import Handler, ItemContext, Outcome, Planner, WorkLoop, succeeded
+from common.work import Handler, ItemContext, Outcome, Planner, WorkLoop, gate, succeeded
 from common.work.journal import Journal, Record
 from common.work.pull import Puller
 from tests.support.jobs import make_job, set_state
@@ -176,6 +177,68 @@ async def test_a_pause_seen_between_delivery_and_start_keeps_the_item(
     await until(given_back)
     assert started == []
     assert (await bus.js.stream_info(WORK)).state.messages == 1
+
+
+async def test_nothing_starts_by_an_answer_that_has_grown_old(
+    bus: Bus, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stood still between its look at the job state and the start looks again."""
+    monkeypatch.setattr(gate, "GATE_SECONDS", 0.3)
+    started: list[int] = []
+    write = Journal.write
+
+    async def slow_write(self: Journal, record: Record, **changes: Any) -> Record:
+        written = await write(self, record, **changes)
+        if changes["state"] is ItemState.RUNNING and not written.status.interruptions:
+            await set_state(bus, 1, JobState.PAUSE_REQUESTED)
+            await asyncio.sleep(0.5)
+        return written
+
+    async def handler(item: SongDownload, _: ItemContext) -> Outcome:
+        started.append(item.song_id)
+        return succeeded()
+
+    monkeypatch.setattr(Journal, "write", slow_write)
+    await make_job(bus, job_type=JobType.DOWNLOAD_ONLY)
+    await Planner(bus).put([download(1)], cause="test", job_id=1)
+    await start(handler)
+    status = await until_state(bus, download(1), ItemState.INTERRUPTED)
+    assert (started, status.reason and status.reason.code) == ([], "worker-silent")
+    await set_state(bus, 1, JobState.RUNNING)
+    await until_state(bus, download(1), ItemState.SUCCEEDED)
+    assert started == [1]
+
+
+async def test_a_worker_that_comes_back_to_a_paused_job_gives_back_what_it_holds(bus: Bus, start: Start) -> None:
+    """``paused`` is said while an item is out only when its worker was lost."""
+    starts, stopped = 0, asyncio.Event()
+
+    async def handler(_: SongDownload, context: ItemContext) -> Outcome:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert context.canceled.is_set()
+                stopped.set()
+        return succeeded()
+
+    await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, ack_wait=60)
+    await Planner(bus).put([download(1)], cause="test", job_id=1)
+    await start(handler)
+    await until_state(bus, download(1), ItemState.RUNNING)
+    await set_state(bus, 1, JobState.PAUSE_REQUESTED)
+    await asyncio.sleep(0.3)
+    assert not stopped.is_set(), "what runs is finished while the pause is only asked for"
+    await set_state(bus, 1, JobState.PAUSED)
+    await asyncio.wait_for(stopped.wait(), 2)
+    status = await until_state(bus, download(1), ItemState.INTERRUPTED)
+    assert status.reason is not None
+    assert status.reason.code == "worker-silent"
+    await set_state(bus, 1, JobState.RUNNING)
+    await until_state(bus, download(1), ItemState.SUCCEEDED)
+    assert starts == 2
 
 
 async def test_a_handler_that_is_cancelled_from_inside_ends_its_try_and_not_the_worker(bus: Bus, start: Start) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import DependencyDown
+from common.errors import DependencyDown, TransientError
 from common.settings import Settings
 from common.storage.objects import object_store
 from common.storage.port import PutResult
 from common.storage.s3 import MIB, S3Config, S3Storage
+from tests.support.http_server import Behavior, ScriptedServer
 from tests.support.s3 import S3Bucket
 
 CONTENT = b"all that is gold does not glitter"
@@ -32,6 +37,13 @@ def config(s3_bucket: S3Bucket) -> S3Config:
         endpoint=server.endpoint,
         part_size=5 * MIB,
     )
+
+
+@pytest.fixture
+def http_server() -> Iterator[ScriptedServer]:
+    running = ScriptedServer()
+    yield running
+    running.stop()
 
 
 @pytest.fixture
@@ -88,6 +100,37 @@ def test_a_server_that_does_not_answer_holds_the_lane(config: S3Config, source: 
 
     assert caught.value.code == "object-store-unreachable"
     assert "pw" not in caught.value.message
+
+
+@pytest.mark.parametrize("amount", [-1, 100, 5000])
+@pytest.mark.parametrize("sent", [0, 250])
+def test_a_file_that_breaks_off_is_never_taken_for_a_shorter_one(
+    http_server: ScriptedServer, amount: int, sent: int
+) -> None:
+    endpoint = http_server.serve("/bucket/a.mp3", Behavior(body=bytes(1000), send=sent)).removesuffix("/bucket/a.mp3")
+    store = S3Storage(config=S3Config(bucket="bucket", access_key="k", secret_key="s", endpoint=endpoint))
+    with closing(store), closing(store.open("a.mp3")) as file, pytest.raises(TransientError) as caught:
+        while file.read(amount):
+            pass
+    assert caught.value.code == "object-store-broke"
+
+
+def test_a_connection_that_is_reset_while_a_file_is_read_is_our_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        store = S3Storage(config=S3Config(bucket="bucket", access_key="k", secret_key="s", endpoint=endpoint))
+        with ThreadPoolExecutor(1) as asking, closing(store):
+            opened = asking.submit(store.open, "a.mp3")
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.recv(100_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+                file = opened.result(20)
+                # The end without a farewell.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with closing(file), pytest.raises(TransientError) as caught:
+                file.read()
+    assert caught.value.code == "object-store-broke"
 
 
 def test_a_full_bucket_holds_the_lane(s3_bucket: S3Bucket, config: S3Config, source: Path) -> None:

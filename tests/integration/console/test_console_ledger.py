@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from common.contracts.names import Command, ItemState, JobState, JobType, Stage
 from common.contracts.status import ItemStatus, Reason
@@ -121,6 +122,75 @@ def test_jobs_that_only_status_remembers_come_back_as_ended(runs: RunStore, item
     assert (job.state, job.closed, job.job_type) == (JobState.COMPLETED_WITH_ERRORS, True, JobType.DOWNLOAD_ONLY)
     assert runs.unclosed() == []
     assert make(runs).job_id == 5
+
+
+def test_such_a_job_serves_what_its_items_tell_of(database: Database, runs: RunStore, items: ItemStore) -> None:
+    def of(number: int, stage: Stage, lane: str) -> Told:
+        status = ItemStatus(job_id=4, stage=stage, lane=lane, key=str(number), title="t", state=ItemState.FAILED)
+        return Told(sequence=number, at=AT, status=status)
+
+    items.apply([of(1, Stage.PLAN, "job"), of(2, Stage.DOWNLOAD, "feed")], sequence=2)
+    # Read on after another start of the console.
+    ItemStore(database).apply([of(3, Stage.DOWNLOAD, "local"), of(4, Stage.UPLOAD, "store")], sequence=4)
+    job = runs.get(4)
+    assert job is not None
+    assert set(job.draft.stages) == {Stage.DOWNLOAD, Stage.UPLOAD}
+    assert (job.draft.sources, job.draft.upload_backend) == (("feed", "local"), "store")
+    known = make(runs)
+    items.apply([told(5, 9, ItemState.FAILED, known.job_id)], sequence=5)
+    again = runs.get(known.job_id)
+    assert again is not None
+    assert again.draft == known.draft, "of a job that is known nothing is guessed"
+
+
+def test_what_lost_workers_held_is_listed_as_interrupted(runs: RunStore, items: ItemStore) -> None:
+    job_id = make(runs).job_id
+    running = ItemState.RUNNING
+    batch = [
+        told(1, 1, running, job_id, worker="dead"),
+        told(2, 2, running, job_id, worker="alive"),
+        told(3, 3, ItemState.INTERRUPTED, job_id, worker="dead"),
+        told(4, 4, running, job_id, worker="dead"),
+        told(5, 5, ItemState.QUEUED, job_id),
+    ]
+    items.apply(batch, sequence=5)
+    assert items.holders(job_id) == {(Stage.DOWNLOAD, "dead"): 2, (Stage.DOWNLOAD, "alive"): 1}
+    lost = [(Stage.DOWNLOAD, "dead"), (Stage.UPLOAD, "alive")]
+
+    def keys(*states: ItemState, after: int = 0, limit: int = 9) -> list[str]:
+        for stage in (None, Stage.DOWNLOAD):
+            page = items.page(job_id, states=states, stage=stage, lost=lost, after=after, limit=limit)
+        return [item.status.key for item in page]
+
+    assert keys(ItemState.INTERRUPTED) == ["1", "3", "4"]
+    assert keys(ItemState.INTERRUPTED, after=1, limit=1) == ["3"]
+    assert keys(running) == ["2"]
+    assert keys(running, ItemState.INTERRUPTED, ItemState.QUEUED) == ["1", "2", "3", "4", "5"]
+    assert keys() == ["1", "2", "3", "4", "5"]
+    assert items.page(job_id, stage=Stage.UPLOAD, after=0, limit=9) == []
+
+
+def test_the_items_of_one_stage_are_found_by_an_index(tmp_path: Path) -> None:
+    database = Database(location("console", tmp_path / "ops.db", ""))
+    plans: list[str] = []
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT job_items."):
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append(" ".join(row[3] for row in rows))
+
+    try:
+        items, job_id = ItemStore(database), make(RunStore(database)).job_id
+        items.apply([told(1, 1, ItemState.QUEUED, job_id)], sequence=1)
+        event.listen(database.engine, "before_cursor_execute", explain)
+        items.page(job_id, stage=Stage.DOWNLOAD, after=0, limit=100)
+        items.page(job_id, stage=Stage.DOWNLOAD, states=[ItemState.FAILED, ItemState.QUEUED], after=0, limit=100)
+    finally:
+        database.close()
+    assert ["job_items_of_stage " in plans[0], *("job_items_of_stage_state" in plan for plan in plans[1:])] == [
+        True
+    ] * 3
+    assert not any("TEMP B-TREE" in plan for plan in plans), "nothing is sorted"
 
 
 def test_a_state_and_its_command_commit_together(runs: RunStore) -> None:

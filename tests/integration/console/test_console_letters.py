@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
 from common.bus import Bus
+from common.contracts.names import Stage
 from common.contracts.status import DeadLetter, Reason
+from common.contracts.streams import WORK
 from common.settings import Settings
 from tests.support.console import ConsoleProcess, working
 
@@ -47,6 +51,51 @@ async def test_a_letter_is_replayed_in_its_job_and_is_gone(
         assert letters(console) == []
         page = console.http.get("/dead", headers={"Accept": "text/html"}).text
         assert "everything could be handled" in page
+
+
+async def test_replaying_all_ends_although_they_fail_again(
+    console: ConsoleProcess, wire: Bus, settings: Settings
+) -> None:
+    console.ok("POST", "/api/jobs", json={"job_type": "download_only"})
+    songs = [f"bad {number}" for number in range(30)]
+    async with working(wire, settings, songs) as workers:
+        await console.until_state(1, "completed_with_errors")
+        before = letters(console)
+        # While it is asked, the workers write new letters behind those of the beginning.
+        answer = await asyncio.to_thread(console.ok, "POST", "/api/dead/replay")
+        assert answer == {"replayed": 30, "refused": 0}
+        await console.until("/api/dead", lambda page: len(page["items"]) == 30)
+        await console.until_state(1, "completed_with_errors")
+    assert sorted(workers.started) == sorted(songs * 2), "each was tried once more"
+    assert {letter["id"] for letter in letters(console)}.isdisjoint(letter["id"] for letter in before)
+
+
+async def test_the_letter_of_an_item_that_is_being_tried_stays(
+    console: ConsoleProcess, wire: Bus, settings: Settings
+) -> None:
+    console.ok("POST", "/api/jobs", json={"job_type": "download_only"})
+    async with working(wire, settings, ["slow one"]) as workers:
+        await console.until("/api/jobs/1", lambda job: bool(job["totals"]["running"] == 1))
+        subject = "song.download.requested.1.local.1"
+        item = await wire.js.get_last_msg(WORK, subject)
+        assert item.data is not None
+        letter = DeadLetter(
+            from_subject=subject,
+            reason=Reason(code="x", message="x"),
+            payload=base64.b64encode(item.data).decode(),
+            job_id=1,
+            stage=Stage.DOWNLOAD,
+        )
+        await wire.publish(f"dead.{subject}", letter, msg_id=secrets.token_hex(8))
+        (found,) = letters(console)
+        said = console.http.post(f"/api/dead/{found['id']}/replay")
+        assert (said.status_code, said.json()["code"]) == (409, "item-not-ended")
+        assert console.ok("POST", "/api/dead/replay") == {"replayed": 0, "refused": 1}
+        assert letters(console) == [found]
+        workers.gate.set()
+        await console.until_state(1, "completed")
+    assert "has not failed" in console.ok("POST", f"/api/dead/{found['id']}/replay")["message"]
+    assert letters(console) == []
 
 
 async def test_a_retry_from_elsewhere_settles_the_letter_too(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.bus import Bus
+from common.contracts.envelope import now
+from common.contracts.status import Heartbeat
 from common.contracts.streams import WORK
 from common.settings import Settings
 from tests.support.console import ConsoleProcess, working
@@ -106,3 +110,65 @@ async def test_a_source_is_not_asked_for_more_at_once_than_its_limit_over_all_wo
     finally:
         await bus.close()
         console.close()
+
+
+async def test_a_limit_holds_over_all_jobs_and_who_waits_for_a_turn_says_so(
+    tmp_path: Path, nats_server: NatsServer, settings: Settings
+) -> None:
+    console = ConsoleProcess(tmp_path, nats_server, SOURCE_LIMITS="local=1", LEASE_SECONDS="60")
+    console.start()
+    bus = await Bus.connect(settings, service="test", instance="one")
+    try:
+        console.ok("POST", "/api/jobs", json={"job_type": "download_only"})
+        async with working(bus, settings, ["slow one", "slow two"]) as workers:
+            await console.until("/api/jobs/1", lambda job: bool(job["totals"]["running"]))
+            console.ok("POST", "/api/jobs", json={"job_type": "download_only", "download_sources": ["local"]})
+            waiting = await console.until(
+                "/api/jobs/2", lambda job: bool(job["totals"]["queued"]) and job["waits_for"] is not None
+            )
+            assert waiting["waits_for"]["code"] == "source-limit"
+            assert len(workers.started) == 1
+            workers.gate.set()
+            await console.until_state(1, "completed")
+            await console.until_state(2, "completed")
+            assert sorted(workers.done) == ["slow one", "slow one", "slow two", "slow two"]
+    finally:
+        await bus.close()
+        console.close()
+
+
+async def test_a_worker_that_said_goodbye_holds_up_no_pause(
+    tmp_path: Path, nats_server: NatsServer, settings: Settings
+) -> None:
+    console = ConsoleProcess(tmp_path, nats_server, LEASE_SECONDS="60")
+    console.start()
+    bus = await Bus.connect(settings, service="test", instance="one")
+    try:
+        console.ok("POST", "/api/jobs", json={"job_type": "download_only"})
+        async with working(bus, settings, ["slow one"]) as workers:
+            await console.until("/api/jobs/1", lambda job: bool(job["totals"]["running"]))
+            beat = Heartbeat(service="downloader", instance="other", started_at=now(), ready=True, concurrency=2)
+            await bus.send(beat.subject, beat, id="hello")
+            await console.until("/api/dashboard", lambda board: len(names(board)) == 2)
+            await registered(console, "other", "idle")
+            last = beat.model_copy(update={"leaving": True})
+            await bus.send(last.subject, last, id="goodbye")
+            await console.until("/api/dashboard", lambda board: names(board) == ["download-1"])
+            console.command(1, "pause")
+            workers.gate.set()
+            await console.until_state(1, "paused", seconds=10)
+        await registered(console, "other", "ended")
+    finally:
+        await bus.close()
+        console.close()
+
+
+def names(board: dict[str, Any]) -> list[str]:
+    return [worker["worker_name"] for worker in board["workers"] if worker["service"] == "downloader"]
+
+
+async def registered(console: ConsoleProcess, instance: str, status: str) -> None:
+    async with asyncio.timeout(10):
+        with sqlite3.connect(console.root / "state" / "ops.db") as ledger:
+            while (instance, status) not in ledger.execute("SELECT instance, status FROM job_workers").fetchall():
+                await asyncio.sleep(0.1)

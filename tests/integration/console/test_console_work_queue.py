@@ -8,12 +8,13 @@ import pytest
 
 from common.bus import Bus
 from common.bus.errors import StreamMissing, SubjectTaken
-from common.bus.streams import ensure_streams
+from common.bus.streams import JOBS_STREAM, ensure_streams
 from common.contracts.jobs import Lane, lane
 from common.contracts.names import ItemState, Stage
 from common.contracts.status import ItemStatus
 from common.contracts.streams import WORK
 from common.contracts.work import SongDownload
+from console.adapters.jobs_store import BusJobsStore
 from console.adapters.work_queue import BusWorkQueue
 
 ITEM = SongDownload(job_id=1, source="feed", song_id=7, remote_id="https://h/7", name="song")
@@ -81,3 +82,12 @@ async def test_a_queue_that_is_gone_is_said_to_be_so(bus: Bus, queue: BusWorkQue
     await bus.js.delete_stream(WORK)
     with pytest.raises(StreamMissing):
         await queue.purge_lane(OWN)
+
+
+async def test_a_job_state_that_the_bus_lost_is_written_anew_as_a_newer_one(bus: Bus) -> None:
+    store = BusJobsStore(bus)
+    for last_job_id in (1, 2):
+        before = await store.write([], last_job_id=last_job_id)
+    await bus.js.delete_stream(JOBS_STREAM)
+    await ensure_streams(bus)
+    assert (await store.write([], last_job_id=2)).revision > before.revision

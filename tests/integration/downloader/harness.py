@@ -149,7 +149,7 @@ class Pipeline:
         cause: str = "try-1",
         known: FileStored | None = None,
         referenced: FileStored | None = None,
-        mine: bool = False,
+        mine: str | None = None,
         choice: Choice = NO_CHOICE,
         only: tuple[str, ...] = (),
         last_try: bool = True,

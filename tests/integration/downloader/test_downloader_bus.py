@@ -16,8 +16,9 @@ import pytest
 
 from common.bus.connection import Bus
 from common.contracts.envelope import decode
-from common.contracts.facts import FileStored, SongPinned
-from common.contracts.names import ItemState, JobType
+from common.contracts.facts import AudioFormat, FileStored, SongPinned
+from common.contracts.jobs import KeptSettings
+from common.contracts.names import ImportMode, ItemState, JobType
 from common.contracts.status import ItemStatus
 from common.contracts.streams import CATALOG, STATUS
 from common.contracts.work import SongDownload
@@ -218,6 +219,24 @@ async def test_by_reference_the_fact_names_the_folder(bus: Bus, planner: Planner
     assert copies.files() == []
 
 
+async def test_a_job_stores_its_songs_as_it_began_whatever_is_configured_since(
+    bus: Bus, planner: Planner, copies: Copies
+) -> None:
+    kept = KeptSettings(import_mode=ImportMode.COPY, download_layout="kept/{name}.{ext}")
+    await make_job(bus, job_type=JobType.DOWNLOAD_ONLY, sources=("local",), kept=kept)
+    make_audio(copies.music / "a.flac", seconds=0.5)
+    song = make_song("a.flac", source="local")
+    await put(planner, song)
+    copies.start(IMPORT_MODE="reference", DOWNLOAD_LAYOUT="elsewhere/{name}.{ext}")
+    (one,) = await ended(bus, song)
+    assert one.state is ItemState.SUCCEEDED
+    stored = await fact(bus, song)
+    assert stored is not None
+    assert (stored.locator.split("/")[0], stored.import_mode) == ("kept", ImportMode.COPY)
+    assert await fact(bus, song, backend="local") is None
+    assert len(copies.files()) == 1
+
+
 async def test_kill_in_the_middle_of_a_file_and_another_copy_finishes_it(
     bus: Bus, planner: Planner, copies: Copies, server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -328,6 +347,37 @@ async def test_what_a_person_bans_while_it_is_fetched_is_not_stored(
     assert await fact(bus, song) is None
     assert copies.files() == []
     assert len(list((copies.library / ".trash").rglob("*.wav"))) == 1
+
+
+async def test_what_was_banned_ends_in_an_adopted_library_too_and_its_file_stays(
+    bus: Bus, planner: Planner, copies: Copies, server: ScriptedServer, tmp_path: Path
+) -> None:
+    own = make_audio(tmp_path / "own.flac", seconds=0.5).read_bytes()
+    older = make_audio(tmp_path / "older" / "a.flac", seconds=0.5)
+    song = make_song(server.serve_file("/a", own))
+    adopted = FileStored(
+        backend="older",
+        song_id=song.song_id,
+        asset_id=1,
+        locator="a.flac",
+        sha256="a" * 64,
+        size=older.stat().st_size,
+        format=AudioFormat(ext="flac", mime="audio/flac"),
+        candidate_source="jamendo",
+        candidate_remote_id="9",
+        revision=1,
+    )
+    banned = SongPinned(song_id=song.song_id, banned=("jamendo:9",), revision=1)
+    for known in (adopted, banned):
+        await bus.publish(known.subject, known, msg_id=known.TYPE)
+    await put(planner, song)
+    copies.start(ADOPTED_LIBRARIES=f"older={tmp_path / 'older'}")
+    (one,) = await ended(bus, song)
+    assert one.state is ItemState.SUCCEEDED
+    stored, ended_there = await fact(bus, song), await fact(bus, song, backend="older")
+    assert stored is not None and stored.candidate_source == "feed"
+    assert ended_there is not None and ended_there.removed
+    assert older.exists()
 
 
 async def test_a_search_that_waits_for_its_turns_does_not_stall(

@@ -266,7 +266,7 @@ def test_a_forced_try_is_done_once(pipeline: Pipeline, source: Path) -> None:
     again = pipeline.run(pipeline.request(song, candidate(path), cause="try-1"))
     assert isinstance(again, Ready)
     assert again.result.get("adopted") == "yes"
-    published = pipeline.run(pipeline.request(song, candidate(path), cause="try-1", known=first.fact, mine=True))
+    published = pipeline.run(pipeline.request(song, candidate(path), cause="try-1", known=first.fact, mine="library"))
     assert isinstance(published, Already)
     assert published.mine
 

@@ -17,7 +17,7 @@ from downloader.adapters import matches
 from downloader.adapters.matches import MatchDatabase
 from downloader.adapters.rejects import RejectDatabase
 from downloader.adapters.tables import song_searches
-from downloader.ports import Asked, Judged
+from downloader.ports import Asked, Judged, Searched
 from sources.port import Found, Licence
 from tests.support.postgres import PostgresServer, location
 
@@ -50,8 +50,10 @@ def test_what_one_copy_found_another_tells(copies: list[MatchDatabase]) -> None:
     assert told["items"][0]["reasons"] == [{"code": "title-agrees", "message": "Agrees."}]
     assert told["items"][0]["licence"] == "CC BY 4.0"
     assert told["search"]["asked"][0]["why"] == "Never tried; counts 0.5."
-    assert other.asked(7, job_id=3) == ASKED
-    assert other.asked(7, job_id=4) == [], "another job begins anew"
+    last = other.last(7, job_id=3)
+    assert last.asked == ASKED
+    assert last.found == [judged("1").found, judged("2").found], "to be judged again"
+    assert other.last(7, job_id=4).asked == [], "another job begins anew"
     other.keep(7, [judged("3")], [], job_id=4)
     assert [item["remote_id"] for item in one.get(7)] == ["3"]
     assert other.tell({"song_id": 8}) == {"song_id": 8, "items": [], "search": None}
@@ -87,7 +89,7 @@ def test_what_a_newer_copy_kept_fails_no_song(copies: list[MatchDatabase]) -> No
     copies[0].keep(7, [judged()], ASKED, job_id=3)
     with copies[1]._engine.begin() as connection:
         connection.execute(update(song_searches).values(asked=[{"source": "a", "why": "b", "later": 1}]))
-    assert copies[0].asked(7, job_id=3) == []
+    assert copies[0].last(7, job_id=3) == Searched()
 
 
 def test_old_searches_are_forgotten(copies: list[MatchDatabase], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +108,7 @@ def test_a_server_that_is_away_fails_no_song(postgres_of_its_own: PostgresServer
     copy.keep(7, [judged()], ASKED, job_id=3)
     postgres_of_its_own.kill()
     copy.keep(7, [judged("2")], ASKED, job_id=3)
-    assert copy.asked(7, job_id=3) == []
+    assert copy.last(7, job_id=3) == Searched()
     postgres_of_its_own.start()
     assert [item["remote_id"] for item in copy.get(7)] == ["1"]
     database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,22 @@ def test_what_the_own_source_lost_is_found_elsewhere(pipeline: Pipeline, shelf: 
         ("archive", 1, 1),
         ("empty", 1, 0),
     ]
+
+
+def test_what_was_counted_for_sources_that_are_gone_is_told_too(pipeline: Pipeline) -> None:
+    for origin, candidate in (("feed", "archive"), ("feed", "gone"), ("adopted", "archive")):
+        pipeline.numbers.record_fallback_result(origin, candidate, succeeded=True)
+
+    def pairs(table: dict[str, Any]) -> tuple[str, list[str], list[str]]:
+        return table["origin"], [one["source"] for one in table["sources"]], [one["source"] for one in table["others"]]
+
+    told = pipeline.numbers.tell({}, ["archive", "feed"])["items"]
+    assert [pairs(one) for one in told] == [("adopted", ["archive", "feed"], []), ("feed", ["archive"], ["gone"])]
+    assert told[1] == pipeline.numbers.tell({"origin": "feed"}, ["archive", "feed"])
+    assert pairs(pipeline.numbers.tell({"origin": "new"}, ["archive"])) == ("new", ["archive"], [])
+    for wrong in ("", 7, "x" * 65):
+        with pytest.raises(PermanentError):
+            pipeline.numbers.tell({"origin": wrong}, ["archive"])
 
 
 def test_experience_orders_the_others(pipeline: Pipeline, shelf: Shelf) -> None:
@@ -245,6 +262,8 @@ def test_a_song_counts_once_however_often_its_job_tries_it(pipeline: Pipeline, s
     assert counts(pipeline, "archive") == (1, 1, 1), "two broken files are one success that was refused"
     assert counts(pipeline, "empty") == (1, 0, 0)
     assert counts(pipeline, "busy") == (0, 0, 0)
+    pipeline.sources.results["busy"] = []
+    refused(pipeline)
     shelf.put("empty", "e1", pitch=660.0)
     stored(pipeline)
     assert counts(pipeline, "empty") == (2, 1, 0), "another answer is another try"

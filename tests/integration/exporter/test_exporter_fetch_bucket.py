@@ -9,8 +9,9 @@ import io
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,14 +19,23 @@ import pytest
 
 from common.settings import Settings
 from common.storage.objects import object_store
+from common.storage.s3 import S3Storage
 from exporter.adapters.bucket import Bucket
 from exporter.handlers.publish_objects import BucketPublisher
 from mirror.format.digest import content_of
 from tests.support.fetching import Site, site
+from tests.support.http_server import Behavior, ScriptedServer
 from tests.support.s3 import S3Bucket
 from tests.support.shelf import Shelf, apply, library
 
 PATIENCE = 30.0
+
+
+@pytest.fixture
+def http_server() -> Iterator[ScriptedServer]:
+    running = ScriptedServer()
+    yield running
+    running.stop()
 
 
 def bucket_of(
@@ -106,7 +116,8 @@ async def test_the_bucket_alone_is_enough(tmp_path: Path, s3_bucket: S3Bucket) -
         for number in range(3):
             ids.append(here.shelf.publish(library(range(1, 50 + number))))
             await until(lambda: publisher.state["snapshot_id"] == ids[-1], "the snapshot")
-        # What is gone from the folder goes from the bucket.
+        # What the folder keeps is kept in the bucket, what is gone from it goes.
+        assert {name.split("/")[1] for name in names(s3_bucket) if "manifest.json" in name} == {id[7:] for id in ids}
         here.shelf.drop(ids[0])
         ids.append(here.shelf.publish(library(range(1, 60))))
         await until(lambda: publisher.state["snapshot_id"] == ids[-1], "the snapshot")
@@ -130,6 +141,41 @@ async def test_the_bucket_alone_is_enough(tmp_path: Path, s3_bucket: S3Bucket) -
         for have, want in itertools.pairwise(ids[1:]):
             apply(io.BytesIO(read(s3_bucket, by_have[have, want]["path"])), copy)
         assert content_of(copy).snapshot_id == ids[-1]
+
+
+async def test_a_manifest_never_stands_beside_a_file_that_it_does_not_name(
+    tmp_path: Path, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A content that comes back lies in another file under the same name."""
+    pairs: list[tuple[str, str]] = []
+
+    def look(*_: object) -> None:
+        for name in names(s3_bucket):
+            folder = name.removesuffix("/manifest.json")
+            if folder != name:
+                named = json.loads(read(s3_bucket, name))["file"]["digest"]
+                found = hashlib.sha256(read(s3_bucket, f"{folder}/catalog_read.db")).hexdigest()
+                pairs.append((named, f"sha256:{found}"))
+
+    for step in ("put_file", "put_open_file", "delete"):
+        true = getattr(S3Storage, step)
+
+        def watched(*arguments: Any, true: Any = true, **options: Any) -> Any:
+            try:
+                return true(*arguments, **options)
+            finally:
+                look()
+
+        monkeypatch.setattr(S3Storage, step, watched)
+    contents = [library(range(5)), library(range(6)), library(range(5))]
+    async with published(tmp_path, bucket_of(s3_bucket)) as (here, publisher):
+        ids = []
+        for content in contents:
+            ids.append(here.shelf.publish(content))
+            await until(lambda: publisher.state["snapshot_id"] == ids[-1], "the snapshot")
+    assert json.loads(read(s3_bucket, f"snapshots/{ids[-1][7:]}/manifest.json")) == here.shelf.newest
+    assert len({named for named, _ in pairs}) == len(contents)
+    assert [pair for pair in pairs if len(set(pair)) > 1] == []
 
 
 async def test_publishing_again_sends_nothing_twice_and_sweeps_what_is_left(
@@ -186,6 +232,30 @@ async def test_packs_come_from_here_while_the_store_is_away(tmp_path: Path, s3_b
         await until(lambda: publisher.problem is not None, "the reason")
         assert "OBJECT_ENDPOINT" in str(publisher.problem)
         assert publisher.state["snapshot_id"] is None
+
+
+async def test_a_name_that_breaks_off_is_asked_for_again_and_not_taken_for_none(
+    tmp_path: Path, s3_bucket: S3Bucket, http_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.handlers.publish_objects._RETRY_AFTER", 0.1)
+    shelf = Shelf(tmp_path / "shelf")
+    newest = shelf.publish(library(range(5)))
+    refs = json.dumps({"snapshot_id": newest, "manifest": shelf.newest, "packs": []}).encode()
+    http_server.serve(
+        f"/{s3_bucket.name}/public/me/songs/refs.json",
+        Behavior(body=refs, send=0),
+        Behavior(body=refs, send=20),
+        Behavior(body=refs),
+    )
+    problems = set()
+    async with published(tmp_path, bucket_of(s3_bucket, endpoint=http_server.url("")), shelf=shelf) as (_, publisher):
+
+        def named() -> bool:
+            problems.add(publisher.problem)
+            return bool(publisher.state["snapshot_id"] == newest and publisher.problem is None)
+
+        await until(named, "the name")
+    assert any("broke off" in str(problem) for problem in problems)
 
 
 async def test_a_bucket_that_the_public_reads_needs_no_signature(tmp_path: Path, s3_bucket: S3Bucket) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +23,7 @@ from tests.support.fetching import PATH, Site, site
 from tests.support.shelf import Shelf, library
 
 TOKEN = "a token of the tests that is long enough"
+PATIENCE = 20.0
 OLD_TOKEN = "the token before it that some mirrors have"
 
 
@@ -36,18 +40,29 @@ class Gated(Shelf):
         super().__init__(root)
         self.open = threading.Event()
         self.open.set()
+        self.begun: list[str] = []
 
     def database(self, snapshot_id: str) -> Path | None:
-        self.open.wait(20)
+        self.begun.append(snapshot_id)
+        self.open.wait(PATIENCE)
         return super().database(snapshot_id)
 
 
-@pytest.fixture
-async def slow(tmp_path: Path) -> AsyncIterator[Site]:
-    shelf = Gated(tmp_path / "shelf")
-    async with site(tmp_path, shelf=shelf, max_count=2) as running:
-        yield running
-        shelf.open.set()
+@contextlib.asynccontextmanager
+async def gated(root: Path, **options: Any) -> AsyncIterator[tuple[Site, Gated]]:
+    shelf = Gated(root / "shelf")
+    async with site(root, shelf=shelf, **options) as running:
+        try:
+            yield running, shelf
+        finally:
+            shelf.open.set()
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.01)
 
 
 async def test_a_download_that_broke_off_goes_on(here: Site) -> None:
@@ -111,65 +126,105 @@ async def test_a_url_ends_and_cannot_be_changed(here: Site) -> None:
     assert (await here.http.get((await here.answer(newest))["mpack_url"])).status_code == 200
 
 
-async def test_many_who_ask_at_once_wait_for_one_pack(slow: Site) -> None:
-    shelf = slow.shelf
-    assert isinstance(shelf, Gated)
-    newest = shelf.publish(library(range(50)))
-    shelf.open.clear()
-    asked = [asyncio.create_task(slow.fetch(newest, kind="json")) for _ in range(20)]
-    while len(shelf.held) < 1:
-        await asyncio.sleep(0.01)
-    shelf.open.set()
-    answers = [(await one).json() for one in asked]
-    assert len({answer["mpack_id"] for answer in answers}) == 1
-    assert len(slow.built) == len(shelf.builds) == 1
+async def test_many_who_ask_at_once_wait_for_one_pack(tmp_path: Path) -> None:
+    async with gated(tmp_path) as (slow, shelf):
+        newest = shelf.publish(library(range(50)))
+        shelf.open.clear()
+        asked = [asyncio.create_task(slow.fetch(newest, kind="json")) for _ in range(20)]
+        await until(lambda: shelf.begun == [newest], "the build")
+        shelf.open.set()
+        answers = [(await one).json() for one in asked]
+        assert len({answer["mpack_id"] for answer in answers}) == 1
+        assert len(slow.built) == len(shelf.begun) == 1
 
 
-async def test_a_pack_that_takes_long_is_asked_for_again(slow: Site) -> None:
-    shelf = slow.shelf
-    assert isinstance(shelf, Gated)
-    newest = shelf.publish(library(range(50)))
-    shelf.open.clear()
-    found = await slow.fetch(newest, kind="json")
-    assert (found.status_code, found.json()["code"]) == (503, "pack-not-ready")
-    assert int(found.headers["retry-after"]) >= 1
-    # It is being made all the same, and everything else is answered meanwhile.
-    assert (await slow.http.get(f"{PATH}/refs")).status_code == 200
-    assert shelf.held == [newest]
-    shelf.open.set()
-    await slow.answer(newest)
-    assert len(slow.built) == 1
-    assert shelf.held == []
+async def test_a_pack_that_takes_long_is_asked_for_again(tmp_path: Path) -> None:
+    async with gated(tmp_path, patience=0.05) as (slow, shelf):
+        newest = shelf.publish(library(range(50)))
+        shelf.open.clear()
+        found = await slow.fetch(newest, kind="json")
+        assert (found.status_code, found.json()["code"]) == (503, "pack-not-ready")
+        assert int(found.headers["retry-after"]) >= 1
+        # It is being made all the same, and everything else is answered meanwhile.
+        assert (await slow.http.get(f"{PATH}/refs")).status_code == 200
+        assert shelf.held == [newest]
+        shelf.open.set()
+        await slow.answer(newest)
+        assert len(slow.built) == 1
+        assert shelf.held == []
 
 
-async def test_a_rebuild_while_a_delta_is_made_spoils_no_pack(slow: Site, tmp_path: Path) -> None:
-    shelf = slow.shelf
-    assert isinstance(shelf, Gated)
-    first, second = shelf.publish(library(range(50))), shelf.publish(library(range(60)))
-    await slow.mirror(tmp_path / "mirror.db", first)
-    shelf.open.clear()
-    asked = asyncio.create_task(slow.fetch(second, [first], kind="json"))
-    while not shelf.held:
-        await asyncio.sleep(0.01)
-    # What changed before is not known to the new lineage.
-    shelf.rebuilt()
-    shelf.forget_changes()
-    shelf.open.set()
-    found = await asked
-    assert (found.status_code, found.json()["code"]) == (503, "lineage-ended")
-    third = shelf.publish(library(range(61)))
-    await slow.mirror(tmp_path / "mirror.db", third, first)
-    assert content_of(tmp_path / "mirror.db").snapshot_id == third
+async def test_a_pack_that_was_asked_for_is_given_however_many_snapshots_come(tmp_path: Path) -> None:
+    """Else who needs everything from a catalog that changes all the time would begin anew for ever."""
+    async with gated(tmp_path, patience=0.05) as (slow, shelf):
+        shelf.open.clear()
+        base = shelf.publish(library(range(40)))
+        ids = [shelf.publish(library(range(50 + number))) for number in range(3)]
+        for id, have in ((base, []), (ids[0], []), (ids[1], [base])):
+            assert (await slow.fetch(id, have)).status_code == 503
+        for gone in (base, ids[0], ids[1]):
+            assert gone in shelf.held, "also of a pack that waits for its turn"
+        shelf.open.set()
+        await until(lambda: len(slow.built) == 3 and not shelf.held, "the packs")
+        for gone in (base, ids[0], ids[1]):
+            shelf.drop(gone)
+
+        await slow.mirror(tmp_path / "full.db", ids[0])
+        assert content_of(tmp_path / "full.db").snapshot_id == ids[0]
+        # By what a mirror has: here all that there is was made for another one.
+        found = await slow.fetch(ids[1], kind="json")
+        assert (found.status_code, found.json()["code"]) == (404, "snapshot-gone")
+        await slow.mirror(tmp_path / "delta.db", base)
+        assert (await slow.mirror(tmp_path / "delta.db", ids[1], base))["have"] == base
+        assert content_of(tmp_path / "delta.db").snapshot_id == ids[1]
 
 
-async def test_more_packs_than_can_wait_are_put_off(slow: Site) -> None:
-    shelf = slow.shelf
-    assert isinstance(shelf, Gated)
-    ids = [shelf.publish(library(range(number))) for number in range(18)]
-    shelf.open.clear()
-    found = await asyncio.gather(*(slow.fetch(id, kind="json") for id in ids))
-    assert sorted(one.json()["code"] for one in found) == [*["pack-not-ready"] * 16, *["too-many-packs"] * 2]
-    assert len(shelf.held) == 1
+async def test_a_pack_that_nobody_waits_for_any_more_lets_the_others_go_first(tmp_path: Path) -> None:
+    async with gated(tmp_path, patience=0.05) as (slow, shelf):
+        ids = [shelf.publish(library(range(number))) for number in range(5, 9)]
+        shelf.open.clear()
+        for id in ids[:3]:
+            assert (await slow.fetch(id)).status_code == 503
+        slow.clock.now += 61
+        assert (await slow.fetch(ids[2])).status_code == 503
+        assert (await slow.fetch(ids[3])).status_code == 503
+        shelf.open.set()
+        await until(lambda: len(slow.built) == 4, "the packs")
+        assert [plan.want for plan in slow.built] == [ids[0], ids[2], ids[3], ids[1]]
+
+
+async def test_a_rebuild_while_a_delta_is_made_spoils_no_pack(tmp_path: Path) -> None:
+    async with gated(tmp_path) as (slow, shelf):
+        first, second = shelf.publish(library(range(50))), shelf.publish(library(range(60)))
+        await slow.mirror(tmp_path / "mirror.db", first)
+        shelf.open.clear()
+        asked = asyncio.create_task(slow.fetch(second, [first], kind="json"))
+        await until(lambda: second in shelf.begun, "the build")
+        # What changed before is not known to the new lineage.
+        shelf.rebuilt()
+        shelf.forget_changes()
+        shelf.open.set()
+        found = await asked
+        assert (found.status_code, found.json()["code"]) == (503, "lineage-ended")
+        third = shelf.publish(library(range(61)))
+        await slow.mirror(tmp_path / "mirror.db", third, first)
+        assert content_of(tmp_path / "mirror.db").snapshot_id == third
+
+
+async def test_more_packs_than_can_wait_are_put_off(tmp_path: Path) -> None:
+    async with gated(tmp_path, patience=0.05) as (slow, shelf):
+        ids = [shelf.publish(library(range(number))) for number in range(18)]
+        shelf.open.clear()
+        found = [await slow.fetch(id, kind="json") for id in ids]
+        assert [one.json()["code"] for one in found] == [*["pack-not-ready"] * 16, *["too-many-packs"] * 2]
+        assert shelf.begun == ids[:1]
+        # Those that nobody waits for any more make way, first the one that was asked for longest ago.
+        slow.clock.now += 61
+        for id in (ids[1], ids[16]):
+            assert (await slow.fetch(id, kind="json")).json()["code"] == "pack-not-ready"
+        shelf.open.set()
+        await until(lambda: len(slow.built) == 16 and not shelf.held, "the packs")
+        assert [plan.want for plan in slow.built] == [ids[0], ids[1], ids[16], *ids[3:16]]
 
 
 async def test_the_oldest_packs_make_room_but_never_those_in_use(tmp_path: Path) -> None:
@@ -222,12 +277,14 @@ async def test_a_pack_that_cannot_be_made_leaves_nothing(here: Site) -> None:
     database = here.shelf.database(newest)
     assert database is not None
     good = database.read_bytes()
-    database.write_bytes(good[:4096] + b"\0" * (len(good) - 4096))
-    found = await here.fetch(newest, kind="json")
-    assert found.status_code == 503
-    assert str(here.folder.parent) not in found.text
-    assert int(found.headers["retry-after"]) >= 1
-    assert list(here.folder.iterdir()) == []
+    for spoil in (lambda: database.write_bytes(good[:4096] + b"\0" * (len(good) - 4096)), database.unlink):
+        spoil()
+        found = await here.fetch(newest, kind="json")
+        # It is not gone: asking again helps when it is mended.
+        assert (found.status_code, found.json()["code"]) == (503, "pack-failed")
+        assert str(here.folder.parent) not in found.text
+        assert int(found.headers["retry-after"]) >= 1
+        assert list(here.folder.iterdir()) == []
     database.write_bytes(good)
     assert (await here.answer(newest))["blob_count"] == 4
 

@@ -164,6 +164,26 @@ async def test_refs_name_the_newest(here: Site) -> None:
     assert (await here.http.get(f"{PATH}/refs", headers=asked)).status_code == 200
 
 
+async def test_the_files_of_a_snapshot_are_asked_for_again_and_sent_when_they_changed(here: Site) -> None:
+    """A manifest is signed with other keys; a content that comes back lies in another file."""
+    place = here.folder.with_name("snapshots") / ("0" * 64)
+    place.mkdir(parents=True)
+    tag = ""
+    for name in ("manifest.json", "catalog_read.db"):
+        for content in (b"first", b"other"):
+            # In place at once, as the exporter does it, and of the same size.
+            (place / "new").write_bytes(content)
+            (place / "new").rename(place / name)
+            found = await here.http.get(f"/snapshots/{'0' * 64}/{name}", headers={"If-None-Match": tag} if tag else {})
+            assert (found.status_code, found.content) == (200, content)
+            assert found.headers["cache-control"] == "no-cache"
+            tag = found.headers["etag"]
+            again = await here.http.get(f"/snapshots/{'0' * 64}/{name}", headers={"If-None-Match": f'"x", {tag}'})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+            rest = {"Range": "bytes=2-", "If-Range": tag}
+            assert (await here.http.get(f"/snapshots/{'0' * 64}/{name}", headers=rest)).content == content[2:]
+
+
 REFUSED: list[tuple[object, object, int, str]] = [
     ([], [], 422, "request-invalid"),
     (None, [], 422, "request-invalid"),

@@ -25,6 +25,7 @@ from common.contracts.envelope import decode
 from common.contracts.facts import Fact, SnapshotPublished
 from common.contracts.status import DeadLetter, Heartbeat
 from exporter.adapters.database import close_catalog, open_catalog
+from exporter.adapters.pair import digest_of
 from exporter.adapters.read_database import ReadDatabase, name_catalog
 from exporter.adapters.snapshots import SnapshotFolder
 from exporter.service.projection import Projection, read_batch
@@ -446,6 +447,43 @@ async def test_a_snapshot_of_an_older_version_is_made_again_although_nothing_cha
     exporter.start()
     await exporter.until(lambda: "lineage" in exporter.manifest(), "a manifest of this version")
     assert exporter.manifest()["snapshot_id"] == older["snapshot_id"]
+
+
+async def test_a_damaged_file_of_the_newest_snapshot_is_put_anew_at_start_and_when_the_owner_asks(
+    exporter: Exporter, bus: Bus, nats_server: NatsServer
+) -> None:
+    last = await write(bus, library())
+    process = exporter.start()
+    await exporter.settled(bus, at_least=last)
+    database = exporter.snapshots / "current" / "catalog_read.db"
+
+    def whole() -> bool:
+        try:
+            return bool(digest_of(database) == exporter.manifest()["file"]["digest"])
+        except FileNotFoundError:
+            return False
+
+    def flip() -> None:
+        data = bytearray(database.read_bytes())
+        data[len(data) // 2] ^= 1
+        database.write_bytes(data)
+
+    process.kill()
+    process.wait()
+    flip()
+    exporter.start()
+    await exporter.until(whole, "a file that is whole")
+    await exporter.until(lambda: "put anew" in exporter.log.read_text(), "the reason")
+    await exporter.settled(bus, at_least=last)
+    flip()
+    environment = {**os.environ, **nats_server.account("operator"), "ROOT_DIR": str(exporter.folder / "data")}
+    command = [sys.executable, "-m", "cli", "export", "--patience", str(PATIENCE)]
+    asked = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    assert await asked.wait() == 0
+    assert whole()
+    fact = await bus.last_message("CATALOG", "snapshot.published.main", SnapshotPublished)
+    assert fact is not None
+    assert fact.data.manifest == exporter.manifest()
 
 
 async def test_sigterm_ends_it_in_seconds(exporter: Exporter, bus: Bus) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from common.contracts.work import SongDownload
 from common.errors import PermanentError, TransientError
+from downloader.adapters.resolver import MAX_PATIENCE
 from musicdl_bridge import source as bridge_source
 from musicdl_bridge.source import MusicdlSource
 from sources.port import Described, Found, HttpCandidate, Licence, Searchable, Song, Source
@@ -192,3 +193,8 @@ def test_a_long_reading_says_so_and_can_be_stopped(python: Path, tmp_path: Path)
 def test_the_singers_of_joined_names_are_told_apart(python: Path, tmp_path: Path) -> None:
     with bridge(python, tmp_path, name="qq", clients=("qq",), lists=(("qq", "8"),)) as source:
         assert source.read("8", known=Unknown(), progress=nothing).songs[0].singers == ("Ana", "Ben")
+
+
+def test_it_is_given_the_time_of_three_searches(python: Path, tmp_path: Path) -> None:
+    with bridge(python, tmp_path, search_seconds=600.0) as source:
+        assert 3 * 600 < source.patience <= MAX_PATIENCE, "the longest that may be set"

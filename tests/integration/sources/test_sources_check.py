@@ -57,6 +57,53 @@ def test_what_fails_says_why_and_the_others_are_tried_all_the_same(tmp_path: Pat
     assert "sesame" not in told and "Traceback" not in told
 
 
+BAD = """
+import threading
+
+class Bad:
+    def __init__(self, name, health):
+        self.name, self.health = name, health
+
+def fails(settings):
+    def health():
+        raise RuntimeError("no such thing")
+    return Bad("fails", health)
+
+def leaves(settings):
+    return Bad("leaves", lambda: exit(0))
+
+def babbles(settings):
+    return Bad("babbles", lambda: None)
+
+def hangs(settings):
+    def health():
+        threading.Thread(target=threading.Event().wait).start()
+        threading.Event().wait()
+    return Bad("hangs", health)
+"""
+
+
+def test_a_plugin_that_raises_or_never_answers_costs_only_itself(tmp_path: Path) -> None:
+    names = ("fails", "leaves", "babbles", "hangs")
+    (tmp_path / "bad.py").write_text(BAD)
+    (tmp_path / "bad-1.dist-info").mkdir()
+    (tmp_path / "bad-1.dist-info" / "METADATA").write_text("Name: bad\nVersion: 1\n")
+    points = "".join(f"{name} = bad:{name}\n" for name in names)
+    (tmp_path / "bad-1.dist-info" / "entry_points.txt").write_text(f"[music_cloud.sources]\n{points}")
+    with feed_server() as feeds:
+        url = feeds.serve("/list.m3u", f"{feeds.url}/gone.mp3\n")
+        settings = {"sources": ",".join((*names, "feed")), "feeds": url, "pythonpath": str(tmp_path)}
+        status, told = check(tmp_path, "--json", "--timeout=5", **settings)
+    assert status == 1 and "Traceback" not in told
+    steps = {one["name"]: one["steps"] for one in json.loads(told)["sources"]}
+    assert [steps[name][0]["step"] for name in names] == ["health"] * 4
+    assert [steps[name][0]["ok"] for name in names] == [False] * 4
+    said = [steps[name][0]["message"] for name in names]
+    assert "RuntimeError: no such thing" in said[0] and "SystemExit" in said[1] and "AttributeError" in said[2]
+    assert "no answer within 5 s" in said[3] and len(steps["hangs"]) == 1
+    assert [step["step"] for step in steps["feed"]] == ["lists", "read", "file"]
+
+
 @pytest.mark.parametrize("arguments", [("nothing",), ("local", "No-Such")])
 def test_a_name_that_is_no_source_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     status, told = check(tmp_path, *arguments)

@@ -39,6 +39,12 @@ def test_secrets_are_looked_for_and_must_be_their_owners_alone(settings: CliSett
     (loose,) = secret_rows(settings)
     assert loose.status == "warning"
     assert loose.mend == f"sudo chmod -R go= '{settings.root_dir}/secrets'"
+    secrets_path(settings.root_dir, "uploader").write_bytes(b"\xff\xfe")
+    (damaged,) = secret_rows(settings)
+    assert (damaged.status, damaged.mend) == ("error", f"ls -lR '{settings.root_dir}/secrets'")
+    assert "is UTF-16" in damaged.message
+    secrets_path(settings.root_dir, "uploader").unlink()
+    ensure_secrets(settings.root_dir)
     secrets_path(settings.root_dir, "console").write_text("NATS_PASSWORD=x\n")
     found = secret_rows(settings)[0]
     assert found.status == "error"
@@ -53,7 +59,7 @@ def test_commands_name_the_folders_as_they_can_be_typed(settings: CliSettings) -
     (row,) = folder_rows(settings)
     assert row.status == "error"
     assert "belongs to another Music Cloud (since 2026-01-01)" in row.message
-    assert row.mend == f"rm '{settings.library}'/{MARKER}"
+    assert row.mend == f"rm '{settings.library / MARKER}'"
 
 
 def test_a_stream_that_was_changed_by_hand_is_named() -> None:

@@ -12,7 +12,9 @@ import pytest
 from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
 from collector.adapters.database import FILE_NAME, open_record
 from collector.adapters.record import DatabaseRecord
+from collector.ports import Givers
 from collector.service.listing import OWNER_KEY
+from collector.service.wanted import is_missing
 from common.bus.connection import Stored
 from common.catalog.ids import asset_id
 from common.contracts.envelope import Message, encode, wrap
@@ -130,7 +132,9 @@ def stored(song_id: int, *, backend: str = "library", revision: int = 1, **more:
     )
 
 
-def failed(song: SongListed, *, state: ItemState = ItemState.FAILED, permanent: bool = True) -> ItemStatus:
+def failed(
+    song: SongListed, *, state: ItemState = ItemState.FAILED, permanent: bool = True, givers: tuple[str, ...] = ()
+) -> ItemStatus:
     request = SongDownload(
         job_id=1,
         source="local",
@@ -138,6 +142,7 @@ def failed(song: SongListed, *, state: ItemState = ItemState.FAILED, permanent: 
         remote_id=song.remote_id,
         name=song.name,
         fingerprint=song.fingerprint,
+        givers=givers,
     )
     return ItemStatus(
         job_id=1,
@@ -343,3 +348,32 @@ def test_a_choice_outweighs_that_a_song_was_given_up_but_is_not_tried_in_vain(st
     assert stream.wanted() == [], "what was chosen is gone"
     stream.apply(pinned(1, banned=["archive:1"], revision=2))
     assert stream.wanted() == [], "nothing else was found"
+
+
+@pytest.mark.parametrize(
+    ("listed_now", "searched", "asked"),
+    [
+        (["local"], [], False),
+        (["local", "a_b"], ["a_b"], False),
+        (["local", "feed"], [], False),  # it has no songs but its own
+        (["local", "axb"], ["axb"], True),
+        (["local", "a_b", "jamendo"], ["a_b", "jamendo"], True),
+        (["a_b"], ["a_b"], False),
+        ([], [], False),
+    ],
+)
+def test_what_was_given_up_is_asked_for_again_when_another_source_may_have_it(
+    stream: Stream, listed_now: list[str], searched: list[str], asked: bool
+) -> None:
+    song, banned = listed(1), listed(2)
+    stream.apply(song, banned, page(0, [1, 2]), pool(5), stored(2), pinned(2, banned=["local:2.mp3"]))
+    givers = ("a_b", "local")
+    stream.writer.apply_status(stream.messages([failed(song, givers=givers), failed(banned, givers=givers)]), "status")
+    now = Givers(listed=frozenset(listed_now), searched=frozenset(searched))
+    items = stream.record.wanted(1, ["local"], givers=now, after=-1, limit=10)
+    assert [item.song_id for item in items] == ([1, 2] if asked else []), "also what is stored and was banned"
+    assert all(item.givers == tuple(sorted(now.of("local"))) for item in items)
+    holdings = stream.record.holdings([1, 2], givers=now)
+    wish = stream.record.songs([1])[1].wish
+    assert is_missing(holdings[1], wish=wish, fingerprint="f", present=False, givers=now.of("local")) is asked
+    assert (holdings.get(2) is None) is asked

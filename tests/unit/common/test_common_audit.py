@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from common.audit import Finding, Needs, Place, Port, examine, library_place, read_findings, state_place
-from common.audit.folders import owner_command, split_finding, write_findings
+from common.audit.commands import (
+    CONTAINER_VARIABLE,
+    command,
+    init_command,
+    on_machine,
+    ours,
+    owner_command,
+    what_fills,
+)
+from common.audit.folders import split_finding, write_findings
 from common.audit.mounts import Mount, mount_of, parse_mounts, read_mounts
 from common.audit.process import skew_finding, user_findings
 from common.audit.stack import ID_FILE, MARKER, LibraryLease, LibraryTaken, owner_finding
@@ -71,7 +80,7 @@ def test_a_link_to_a_share_is_followed(tmp_path: Path) -> None:
 
 
 def place(path: Path, setting: str = "STATE_DIR") -> Place:
-    return Place(setting=setting, spelled=f'"${setting}"', path=path)
+    return Place(setting=setting, path=path)
 
 
 def test_looking_changes_nothing_and_names_no_path(tmp_path: Path) -> None:
@@ -93,13 +102,43 @@ def test_one_cause_is_one_finding(tmp_path: Path) -> None:
     found, bad = write_findings(both, place(tmp_path, "ROOT_DIR"))
     assert [one.code for one in found] == ["no-folder"]
     assert "STATE_DIR and LIBRARY_DIR" in found[0].message
-    assert str(tmp_path) not in found[0].sentence
+    assert str(tmp_path) not in found[0].message
     assert bad == set(both)
 
 
-def test_in_a_container_the_command_is_one_for_the_machine_outside() -> None:
-    assert owner_command('"$STATE_DIR"', container=True) == "docker compose run --rm init"
-    assert owner_command('"$STATE_DIR"', container=False).endswith(f':{os.getegid()} "$STATE_DIR"')
+def test_a_command_is_for_the_machine_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    us = f"{os.geteuid()}:{os.getegid()}"
+    assert command("rm", Path("/my music/x")) == "rm '/my music/x'"
+    assert owner_command(Path("/data")) == f"sudo chown -R {us} /data"
+    assert on_machine(Path("/my music")) == "'/my music'"
+    monkeypatch.setenv(CONTAINER_VARIABLE, "1")
+    inside = "docker compose run --rm -T --entrypoint"
+    assert command("rm", Path("/data/library/x")) == f"{inside} rm tools /data/library/x"
+    # `init` is root there, and knows which of the folders below ROOT_DIR are ours.
+    assert owner_command(Path("/data/state")) == f"{inside} chown init -R {us} /data/state"
+    assert owner_command(Path("/data"), all=True) == init_command() == "docker compose run --rm init"
+    assert what_fills(Path("/data/state")).endswith("init -xh --max-depth=2 /data/state | sort -h | tail")
+    assert ours("rebuild", program="exporter") == "docker compose run --rm exporter rebuild"
+
+
+def test_a_folder_of_a_container_is_found_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONTAINER_VARIABLE, "1")
+    mounts = [
+        Mount(number=1, point="/", kind="overlay", options="ro"),
+        Mount(number=2, point="/music", kind="btrfs", options="ro"),
+    ]
+    monkeypatch.setattr("common.audit.commands.read_mounts", lambda: mounts)
+    asked = '{{range .Mounts}}{{if eq .Destination "/music"}}{{.Source}}{{end}}{{end}}'
+    assert on_machine(Path("/music/lists")) == (
+        f"\"$(docker inspect -f '{asked}' $(docker compose ps -aq collector | head -n 1))\""
+    )
+
+
+def test_a_full_disk_is_looked_at_where_there_is_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.audit.folders._FULL_BYTES", 2**63)
+    (found,), _ = write_findings([place(tmp_path / "data" / "state")], place(tmp_path / "data", "ROOT_DIR"))
+    assert found.code == "disk-full"
+    assert found.mend == f"sudo du -xh --max-depth=2 {tmp_path} | sort -h | tail"
 
 
 def test_two_mounts_of_one_disk_are_two_file_systems(tmp_path: Path) -> None:
@@ -172,7 +211,7 @@ class TestLibrary:
         ended = owner_finding(library, ())
         assert ended is not None
         assert "belongs to another" in ended.message
-        assert ended.mend == f'rm "$LIBRARY_DIR"/{MARKER}'
+        assert ended.mend == f"rm {library.path / MARKER}"
         with pytest.raises(LibraryTaken):
             LibraryLease.claim(library, root=tmp_path / "two", given=None)
 

@@ -17,7 +17,7 @@ def test_copies_of_one_stack_claim_its_library_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(COPIES) as threads:
         for number in range(ROUNDS):
             folder = tmp_path / str(number)
-            place = Place(setting="LIBRARY_DIR", spelled="library", path=folder)
+            place = Place(setting="LIBRARY_DIR", path=folder)
             start = Barrier(COPIES)
 
             def claim(place: Place = place, start: Barrier = start) -> LibraryLease:

@@ -113,6 +113,42 @@ def test_a_higher_priority_is_served_more_often_and_nobody_starves() -> None:
     assert served[2] == pytest.approx(100, abs=3)
 
 
+def of_sources(job_id: int, *sources: str, priority: int = 0) -> ActiveJob:
+    lanes = tuple(lane(job_id, Stage.DOWNLOAD, name, item_type="song.download.requested") for name in sources)
+    return ActiveJob(
+        job_id=job_id,
+        job_type=JobType.DOWNLOAD_ONLY,
+        state=JobState.RUNNING,
+        stages=(Stage.DOWNLOAD,),
+        sources=sources,
+        priority=priority,
+        lanes=lanes,
+    )
+
+
+@pytest.mark.parametrize(("priority", "share"), [(0, 500), (2, 800), (-1, 333)])
+def test_a_job_of_many_sources_is_served_no_more_often_than_one_of_one(priority: int, share: int) -> None:
+    turns = Turns(stages=frozenset({Stage.DOWNLOAD}))
+    turns.follow(JobsState(revision=1, jobs=(of_sources(1, *"abcdef"), of_sources(2, "b", priority=priority))))
+    lanes: Counter[str] = Counter()
+    for _ in range(1000):
+        first = turns.order(0.0)[0]
+        turns.served(first)
+        lanes[first.lane.consumer] += 1
+    assert lanes["j2-download-b"] == pytest.approx(share, abs=5)
+    of_many = [count for name, count in lanes.items() if name.startswith("j1")]
+    assert len(of_many) == 6
+    assert max(of_many) - min(of_many) <= 2, "its sources take turns"
+
+
+def test_a_job_with_one_source_left_keeps_its_whole_share() -> None:
+    turns = Turns(stages=frozenset({Stage.DOWNLOAD}))
+    turns.follow(JobsState(revision=1, jobs=(of_sources(1, *"abcdef"), of_sources(2, "b"))))
+    for state in turns.lanes.values():
+        state.empty_until = 10.0 if state.job_id == 1 and state.lane.name != "c" else 0.0
+    assert serve(turns, 1000)[1] == pytest.approx(500, abs=5)
+
+
 @pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.RUNNING])
 def test_a_job_that_does_not_run_has_no_turn(state: JobState) -> None:
     turns = Turns(stages=frozenset({Stage.DOWNLOAD}))

@@ -100,7 +100,9 @@ def test_a_windows_path_in_double_quotes_is_refused_not_changed() -> None:
 
 
 def test_a_file_that_is_not_utf8_is_said_with_its_line() -> None:
-    assert refusal(b"LOG_LEVEL=info\nFEEDS=/m\xfcsik\n") == "music-cloud.env is not UTF-8 (line 2): save it as UTF-8."
+    assert refusal(b"LOG_LEVEL=info\nFEEDS=/m\xfcsik\n") == (
+        "music-cloud.env is not UTF-8 (line 2): save it as UTF-8; if it is damaged, put that of a backup there."
+    )
     assert "UTF-16" in refusal("LOG_LEVEL=info\r\n".encode("utf-16"))
 
 

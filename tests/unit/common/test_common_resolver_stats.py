@@ -90,6 +90,21 @@ def test_origins_never_mix(file: Path) -> None:
     stats.close()
 
 
+def test_every_pair_is_told_in_use_or_not(file: Path) -> None:
+    stats = ResolverStatsRepository(file)
+    assert stats.pairs() == {}
+    record(stats, "netease", "qq", successes=1, failures=2)
+    record(stats, "netease", "gone", successes=0, failures=1)
+    record(stats, "kuwo", "qq", successes=1, failures=0)
+    told = {
+        (origin, name): (counts.successes, counts.attempts)
+        for origin, pairs in stats.pairs().items()
+        for name, counts in pairs.items()
+    }
+    assert told == {("netease", "qq"): (1, 3), ("netease", "gone"): (0, 1), ("kuwo", "qq"): (1, 1)}
+    stats.close()
+
+
 def test_old_results_fade_and_the_counters_stay_exact(file: Path, clock: Clock) -> None:
     stats = ResolverStatsRepository(file, half_life_days=10, clock=clock)
     record(stats, "netease", "qq", successes=90, failures=10)
@@ -188,3 +203,11 @@ def test_a_share_of_the_orders_explores_and_the_random_source_decides_which(file
 def test_numbers_that_cannot_be_meant_are_refused(file: Path, half_life_days: float, exploration: float) -> None:
     with pytest.raises(ConfigurationError):
         ResolverStatsRepository(file, half_life_days=half_life_days, exploration=exploration)
+
+
+def test_what_cannot_be_read_is_the_configured_order_exactly(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "resolver_stats.db"
+    file.mkdir(parents=True)
+    stats = ResolverStatsRepository(file, exploration=1.0)
+    assert stats.problem
+    assert [stats.rank_fallback_sources("netease", SOURCES) for _ in range(20)] == [SOURCES] * 20

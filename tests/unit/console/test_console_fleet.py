@@ -7,7 +7,7 @@ from typing import Any
 
 from common.contracts.names import Stage
 from common.contracts.status import CurrentItem, Heartbeat, Hold, Reason
-from console.service.fleet import LOST_AFTER, Fleet, current, status_of
+from console.service.fleet import BEGUN_BY, LOST_AFTER, Fleet, current, status_of
 from console.service.views import dashboard, sources_view
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,8 +25,8 @@ def holding(job_id: int, title: str = "a song") -> CurrentItem:
     return CurrentItem(job_id=job_id, stage=Stage.DOWNLOAD, lane="local", key="1", title=title, started_at=START)
 
 
-def waiting(fleet: Fleet, *, at: float = LATE) -> list[str]:
-    return fleet.not_confirmed(1, 5, at=at, lease=60)
+def waiting(fleet: Fleet, *, at: float = LATE, asked: float = LATE) -> list[str]:
+    return fleet.not_confirmed(1, 5, asked=asked, at=at)
 
 
 def test_a_pause_waits_for_every_worker_to_see_it_and_let_go() -> None:
@@ -41,17 +41,36 @@ def test_a_pause_waits_for_every_worker_to_see_it_and_let_go() -> None:
     assert waiting(fleet) == []
 
 
-def test_a_lost_worker_may_go_on_until_its_lease_ends() -> None:
+def test_what_a_lost_worker_held_is_given_up_when_it_is_lost() -> None:
     fleet = Fleet(started=0)
-    fleet.observe(beat(jobs_revision=4), LATE)
-    assert waiting(fleet, at=LATE + LOST_AFTER + 1) == ["download-1"]
-    assert waiting(fleet, at=LATE + 61) == []
+    fleet.observe(beat(jobs_revision=5, items=[holding(1)]), LATE)
+    assert waiting(fleet, at=LATE + LOST_AFTER) == ["download-1"]
+    assert waiting(fleet, at=LATE + LOST_AFTER + 1) == []
+
+
+def test_a_worker_that_was_lost_before_may_begin_what_it_has_for_a_moment() -> None:
+    fleet = Fleet(started=0)
+    fleet.observe(beat(jobs_revision=4), LATE - LOST_AFTER - 30)
+    assert waiting(fleet, at=LATE + BEGUN_BY) == ["download-1"]
+    assert waiting(fleet, at=LATE + BEGUN_BY + 0.1) == []
+
+
+def test_a_worker_that_says_goodbye_is_gone_at_once() -> None:
+    fleet = Fleet(started=0)
+    fleet.observe(beat("a", jobs_revision=4), LATE)
+    fleet.observe(beat("a", leaving=True), LATE)
+    assert (waiting(fleet), fleet.members(LATE)) == ([], [])
+    # Said by the one before, and heard after its successor of the same name.
+    fleet.observe(beat("a", started_at=START.replace(hour=1), jobs_revision=4), LATE)
+    fleet.observe(beat("a", leaving=True), LATE)
+    assert waiting(fleet) == ["download-1"]
 
 
 def test_silence_proves_nothing_right_after_the_start() -> None:
     fleet = Fleet(started=LATE)
     assert waiting(fleet, at=LATE + 1) == ["workers not heard of yet"]
-    assert waiting(fleet, at=LATE + LOST_AFTER) == []
+    assert waiting(fleet, at=LATE + BEGUN_BY + 0.1) == []
+    assert waiting(fleet, at=LATE + LOST_AFTER, asked=LATE + LOST_AFTER) == []
 
 
 def test_workers_keep_their_numbers_and_are_lost_when_silent_for_long() -> None:

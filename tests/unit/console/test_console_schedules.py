@@ -49,6 +49,8 @@ def test_jitter_only_delays() -> None:
         (draft("* * * * *", 60), "cron-or-every"),
         (draft("every night"), "cron-unreadable"),
         (draft("61 * * * *"), "cron-unreadable"),
+        (draft("* * * * * *"), "cron-unreadable"),
+        (draft("*/5 0 3 * * *"), "cron-unreadable"),
         (draft("0 0 30 2 *"), "cron-unreadable"),
         (draft(""), "cron-unreadable"),
     ],

@@ -16,6 +16,7 @@ from console.ports import Item, Items, Job, JobDraft, Runs, Wish
 from console.service.songs import MAX_BANNED, Action, Songs, chosen
 
 NOTHING = SongPinned(song_id=1)
+SOURCES = ("archive", "jamendo")
 
 
 def choose(before: SongPinned, action: Action, source: str = "archive", remote_id: str = "a:1") -> SongPinned:
@@ -59,29 +60,29 @@ def test_bans_are_bounded() -> None:
 class Catalog:
     """The facts of one song."""
 
-    def __init__(self, stored: tuple[str, str] | None) -> None:
-        self.file = stored
+    def __init__(self, *stored: tuple[str, str] | None) -> None:
+        self.files = [one for one in stored if one is not None]
         self.choice = NOTHING
         self.said = 0
 
     async def listed(self, song_id: int) -> SongListed | None:
         return SongListed(song_id=song_id, platform="feed", remote_id="own", name="Name")
 
-    async def stored(self, song_id: int, *, backend: str | None) -> FileStored | None:
-        if self.file is None:
-            return None
-        source, remote_id = self.file
-        return FileStored(
-            backend="library",
-            song_id=song_id,
-            asset_id=1,
-            locator="a.flac",
-            sha256="a" * 64,
-            size=1,
-            format=AudioFormat(ext="flac", mime="audio/flac"),
-            candidate_source=source,
-            candidate_remote_id=None if source == "feed" else remote_id,
-        )
+    async def copies(self, song_id: int) -> list[FileStored]:
+        return [
+            FileStored(
+                backend=backend,
+                song_id=song_id,
+                asset_id=1,
+                locator="a.flac",
+                sha256="a" * 64,
+                size=1,
+                format=AudioFormat(ext="flac", mime="audio/flac"),
+                candidate_source=source,
+                candidate_remote_id=None if source == "feed" else remote_id,
+            )
+            for backend, (source, remote_id) in zip(("library", "local"), self.files, strict=False)
+        ]
 
     async def pinned(self, song_id: int) -> SongPinned:
         return self.choice
@@ -114,7 +115,7 @@ class Ledger:
 
 
 async def decide(catalog: Catalog, ledger: Ledger, action: Action, source: str, remote_id: str) -> int | None:
-    songs = Songs(facts=catalog, runs=cast(Runs, ledger), items=cast(Items, ledger), control=ledger)
+    songs = Songs(facts=catalog, runs=cast(Runs, ledger), items=cast(Items, ledger), control=ledger, sources=SOURCES)
     told = await songs.choose(1, action, source=source, remote_id=remote_id, by="console")
     retried: int | None = told["retried_in_job"]
     assert (retried == 4) is bool(ledger.wishes)
@@ -149,3 +150,37 @@ async def test_a_choice_that_was_kept_but_not_carried_out_is_by_saying_it_again(
     assert catalog.choice.match_source == "jamendo"
     assert await decide(catalog, Ledger(), "pin", "jamendo", "2") == 4
     assert catalog.said == 1, "it is no new choice"
+
+
+async def test_of_two_files_the_chosen_one_is_shown_and_the_other_one_is_asked_to_end() -> None:
+    catalog, ledger = Catalog(("jamendo", "2"), ("feed", "own")), Ledger()
+    assert await decide(catalog, ledger, "ban", "jamendo", "2") == 4
+    songs = Songs(facts=catalog, runs=cast(Runs, ledger), items=cast(Items, ledger), control=ledger, sources=SOURCES)
+    stored = (await songs.view(1))["stored"]
+    assert (stored["backend"], stored["source"], stored["as_chosen"]) == ("local", "feed", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "remote_id", "code"),
+    [
+        ("nosuch", "1", "unknown-source"),
+        ("archive", "a\0b", "remote-id-invalid"),
+        ("archive", "\ud800", "remote-id-invalid"),
+        ("archive", "x" * 1001, "remote-id-invalid"),
+    ],
+)
+@pytest.mark.parametrize("action", ["pin", "ban"])
+async def test_what_no_source_can_have_is_refused(action: Action, source: str, remote_id: str, code: str) -> None:
+    catalog = Catalog(("archive", "1"))
+    with pytest.raises(InvalidRequest) as refused:
+        await decide(catalog, Ledger(), action, source, remote_id)
+    assert refused.value.code == code
+    assert catalog.said == 0
+
+
+async def test_what_is_stored_can_be_banned_whatever_its_source_calls_it_and_old_choices_taken_back() -> None:
+    assert await decide(Catalog(("former", "a\nb")), Ledger(), "ban", "former", "a\nb") == 4
+    catalog = Catalog(("archive", "1"))
+    catalog.choice = SongPinned(song_id=1, banned=("nosuch:1",))
+    await decide(catalog, Ledger(), "unban", "nosuch", "1")
+    assert catalog.choice.banned == ()

@@ -1,22 +1,51 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from common.contracts.names import ItemState, JobState, JobType, Stage
 from common.contracts.status import CurrentItem, Heartbeat, Hold, ItemStatus, Reason
-from console.ports import Job, JobDraft, SetAside
+from console.ports import Counts, Holder, Job, JobDraft, SetAside
 from console.service.fleet import LOST_AFTER, Fleet
-from console.service.waiting import MAX_COUNTED, item_waits_for, job_waits_for, shown_state
+from console.service.waiting import (
+    MAX_COUNTED,
+    item_waits_for,
+    job_waits_for,
+    lost_of,
+    shown_counts,
+    shown_state,
+    stages_wait_for,
+)
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DOWN = Reason(code="connection-failed", message="Waiting for a.example.org: it cannot be reached.")
 
 
 def job(state: JobState = JobState.RUNNING) -> Job:
+    """One that has downloaded, or does so; its upload has not begun."""
     draft = JobDraft(job_type=JobType.FULL, stages=JobType.FULL.stages, sources=("feed",))
-    return Job(job_id=1, state=state, draft=draft, trace="t", created_at=NOW)
+    done = dict.fromkeys((Stage.PLAN, Stage.COLLECT, Stage.SYNC), JobState.COMPLETED)
+    stands = {**done, Stage.DOWNLOAD: JobState.RUNNING, Stage.UPLOAD: JobState.QUEUED}
+    return Job(job_id=1, state=state, draft=draft, trace="t", created_at=NOW, stage_states=stands)
+
+
+def waits_for(
+    job: Job,
+    *,
+    queued: int = 0,
+    succeeded: int = 0,
+    aside: Sequence[SetAside] = (),
+    lost: int = 0,
+    fleet: Fleet,
+    at: float = 100.0,
+) -> Reason | None:
+    """What a job waits for that has so many items to download; ``lost`` of them were in the hands of "one"."""
+    told = {ItemState.QUEUED: queued, ItemState.SUCCEEDED: succeeded, ItemState.RUNNING: lost}
+    gone = {(Stage.DOWNLOAD, "one"): lost} if lost else {}
+    counts = shown_counts({Stage.DOWNLOAD: told}, lost=gone)
+    return job_waits_for(job, counts=counts, lost=gone, aside=aside, fleet=fleet, at=at)
 
 
 def status(state: ItemState = ItemState.QUEUED, **fields: object) -> ItemStatus:
@@ -60,7 +89,7 @@ def test_an_item_that_is_tried_again_tells_why_when_and_how_often() -> None:
 )
 def test_a_job_that_stands_is_the_reason_for_its_items(state: JobState, words: str) -> None:
     assert words in why(status(), job=job(state), fleet=fleet())
-    reason = job_waits_for(job(state), queued={Stage.DOWNLOAD: 5}, aside=[], fleet=fleet(), at=100.0)
+    reason = waits_for(job(state), queued=5, fleet=fleet())
     assert reason is not None
     assert words in reason.message
 
@@ -93,16 +122,49 @@ def test_an_item_of_a_worker_that_died_is_shown_as_interrupted() -> None:
     assert shown_state(running, fleet=fleet(), at=late) is ItemState.INTERRUPTED
     assert "does not answer" in why(running, job=job(), fleet=fleet(), at=late)
     unheard = status(ItemState.RUNNING, worker="another")
-    assert shown_state(unheard, fleet=fleet(), at=100.0) is ItemState.RUNNING, "right after a start nothing is proved"
+    assert shown_state(unheard, fleet=fleet(), at=10.0) is ItemState.RUNNING, "right after a start nothing is proved"
+    assert shown_state(unheard, fleet=fleet(), at=100.0) is ItemState.INTERRUPTED, "it died before the console began"
+
+
+def test_a_job_whose_last_items_are_with_a_dead_worker_says_so() -> None:
+    late = 100.0 + LOST_AFTER + 1
+    gone = waits_for(job(), succeeded=7, lost=2, fleet=fleet(), at=late)
+    assert gone is not None
+    assert gone.code == "no-worker", "nobody is left who could take them"
+    living = fleet()
+    beat = Heartbeat(service="downloader", instance="two", started_at=NOW, ready=True, concurrency=4)
+    living.observe(beat, late)
+    holders: dict[Holder, int] = {(Stage.DOWNLOAD, "one"): 2, (Stage.DOWNLOAD, "two"): 1}
+    assert lost_of(holders, fleet=living, at=late) == {(Stage.DOWNLOAD, "one"): 2}
+    reason = waits_for(job(), succeeded=7, lost=2, fleet=living, at=late)
+    assert reason is not None
+    assert (reason.code, "(2)" in reason.message) == ("worker-lost", True)
+
+
+def test_what_lost_workers_held_is_counted_as_interrupted() -> None:
+    counts: Counts = {Stage.DOWNLOAD: {ItemState.RUNNING: 3, ItemState.SUCCEEDED: 5}}
+    shown = shown_counts(counts, lost={(Stage.DOWNLOAD, "one"): 2, (Stage.DOWNLOAD, "two"): 4})
+    assert shown[Stage.DOWNLOAD] == {ItemState.RUNNING: 0, ItemState.INTERRUPTED: 3, ItemState.SUCCEEDED: 5}
+    assert counts[Stage.DOWNLOAD][ItemState.RUNNING] == 3
+
+
+def test_a_stage_without_items_says_that_nobody_makes_them() -> None:
+    reason = waits_for(job(), succeeded=3, fleet=fleet())
+    assert reason is not None
+    assert "No uploader is running" in reason.message
+    moving = waits_for(job(), queued=1, succeeded=2, fleet=fleet())
+    assert moving is None, "what moves comes first"
+    standing = stages_wait_for(job(), counts={}, lost={}, fleet=fleet(), at=100.0)
+    assert set(standing) == {Stage.UPLOAD}
 
 
 def test_a_job_tells_the_reason_that_keeps_most_of_its_items() -> None:
     other = Reason(code="server-busy", message="Waiting for b.example.org.")
     aside = [SetAside(reason=DOWN, count=9000, next_at=NOW), SetAside(reason=other, count=3, next_at=NOW)]
-    reason = job_waits_for(job(), queued={Stage.DOWNLOAD: 9003}, aside=aside, fleet=fleet(), at=100.0)
+    reason = waits_for(job(), queued=9003, aside=aside, fleet=fleet())
     assert reason is not None
     assert (reason.code, "9000 items" in reason.message) == (DOWN.code, True)
-    nobody = job_waits_for(job(), queued={Stage.DOWNLOAD: 20_000}, aside=aside, fleet=fleet(at=0.0), at=100.0)
+    nobody = waits_for(job(), queued=20_000, aside=aside, fleet=fleet(at=0.0))
     assert nobody is not None
     assert nobody.code == "no-worker"
 
@@ -111,4 +173,4 @@ def test_a_job_with_an_item_in_hand_moves() -> None:
     current = CurrentItem(job_id=1, stage=Stage.DOWNLOAD, lane="feed", key="1", title="song", started_at=NOW)
     aside = [SetAside(reason=DOWN, count=9000, next_at=NOW)]
     busy = fleet(items=(current,))
-    assert job_waits_for(job(), queued={Stage.DOWNLOAD: 9000}, aside=aside, fleet=busy, at=100.0) is None
+    assert waits_for(job(), queued=9000, aside=aside, fleet=busy) is None

@@ -10,8 +10,8 @@ from common.errors import DependencyDown, MusicCloudError, PermanentError, Trans
 from downloader.errors import Rejected
 from downloader.ports import NO_CHOICE, Choice, Decoded, Inspected
 from downloader.service.judge import check_decoded, check_duration, is_current, missing_tags, quality_label
-from downloader.service.resolve import most_hopeful
 from downloader.service.sniff import kind_of
+from downloader.service.troubles import most_hopeful
 
 
 def song(**fields: object) -> SongDownload:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from common.errors import MusicCloudError, PermanentError, TransientError
 from downloader.adapters import resolver
 from downloader.adapters.resolver import MAX_CANDIDATES, MAX_RESULTS, SourceDesk
 from downloader.errors import Stopped
+from sources.api.pace import Pace, TurnWaiting
 from sources.port import Found, Health, HttpCandidate, Licence, SearchQuery
 from sources.registry import Sources
 
@@ -151,14 +155,47 @@ def test_a_source_that_never_answers_is_left_after_a_while_and_others_are_asked(
     monkeypatch.setattr(resolver, "MAX_UNANSWERED", 2)
     never = threading.Event()
     silent = desk(lambda: never.wait() and [], patience=0.05)
-    told: list[float] = []
     for code in ("source-silent", "source-silent", "source-silent"):
         with pytest.raises(TransientError) as caught:
-            silent.search("plug", QUERY, waited=told.append)
+            silent.search("plug", QUERY, waited=lambda _: None)
         assert caught.value.code == code
     assert "2 questions" in caught.value.message, "no more threads are spent on it"
-    assert told, "an item that only waits would be taken for one that stalls"
     never.set()
+
+
+def test_waiting_for_turns_is_no_silence_and_what_has_begun_is_not_sent_away() -> None:
+    pace = Pace(source="plug", rate=20.0, patience=0.1)
+
+    def asks() -> list[Found]:
+        for _ in range(10):
+            pace.take()
+        return [found()]
+
+    polite = desk(asks, patience=0.2)
+    with ThreadPoolExecutor(4) as threads:
+        searches = [threads.submit(polite.search, "plug", QUERY, waited=lambda _: None) for _ in range(4)]
+        outcomes = [one.exception() for one in searches]
+    assert None in outcomes
+    assert {type(one) for one in outcomes if one is not None} <= {TurnWaiting}, "those that never had a turn wait"
+
+
+@pytest.mark.parametrize(("patience", "left_alone"), [(30.0, False), (None, True), (-1, True), ("long", True)])
+def test_a_source_says_for_itself_how_long_its_answers_take(patience: Any, left_alone: bool) -> None:
+    def late() -> list[Found]:
+        time.sleep(0.3)
+        return [found()]
+
+    slow = PlugIn(late)
+    slow.patience = patience  # type: ignore[attr-defined]
+    asked = SourceDesk(Sources(ready={"plug": slow}), patience=0.05, tell_every=0.01)  # type: ignore[dict-item]
+    with pytest.raises(TransientError) if left_alone else nullcontext():
+        assert asked.search("plug", QUERY, waited=lambda _: None) == [found()]
+
+
+def test_who_waits_is_told_so_while_it_waits() -> None:
+    """An item that only waits would be taken for one that stalls."""
+    told = threading.Event()
+    assert desk(lambda: told.wait() and [found()]).search("plug", QUERY, waited=lambda _: told.set())
 
 
 def test_who_waits_can_give_up() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +14,16 @@ import pytest
 
 from common.contracts.facts import PlaylistCollected
 from exporter.adapters.database import close_catalog, move_aside, open_catalog
+from exporter.adapters.pair import digest_of
 from exporter.adapters.read_database import ReadDatabase, name_catalog
 from exporter.adapters.snapshots import SnapshotFolder, folder_name
+from exporter.errors import SnapshotError
 from exporter.service.manifest import Manifest, Signing, point_in_time
 from exporter.service.projection import Projection, read_batch
+from mirror.format.digest import content_of
 from mirror.format.keys import SigningKey
 from mirror.format.manifest import parse, verify
+from mirror.trust import Accepted, check_progress
 from tests.support.catalog_facts import Log, playlist, pool, rows, song
 
 
@@ -136,6 +142,123 @@ def test_a_rebuilt_catalog_keeps_its_id_and_tells_its_new_lineage(exporter: Expo
     assert after["snapshot_id"] == before["snapshot_id"]
     assert after["lineage"] != before["lineage"]
     assert after == folder.current() == parse((exporter.snapshots / "current" / "manifest.json").read_bytes()).raw
+
+
+def _missing(database: Path) -> None:
+    database.unlink()
+
+
+def _cut(database: Path) -> None:
+    os.truncate(database, 4096)
+
+
+def _flipped(database: Path) -> None:
+    data = bytearray(database.read_bytes())
+    data[len(data) // 2] ^= 1
+    database.write_bytes(data)
+
+
+def _without_manifest(database: Path) -> None:
+    database.with_name("manifest.json").unlink()
+
+
+@pytest.mark.parametrize("spoil", [_missing, _cut, _flipped, _without_manifest])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_lost_or_damaged_file_of_the_newest_is_put_anew(
+    exporter: Exporter, spoil: Callable[[Path], None], restarted: bool
+) -> None:
+    key = SigningKey.generate()
+
+    def folder() -> SnapshotFolder:
+        return SnapshotFolder(exporter.snapshots, keep=5, signing=Signing(key=key))
+
+    keeper = folder()
+    older = exporter.made(keeper, "one")
+    newest = exporter.made(keeper, "two")
+    assert keeper.is_sound(newest)
+    spoil(exporter.snapshots / "current" / "catalog_read.db")
+    if restarted:
+        keeper = folder()
+        exporter.read = ReadDatabase(folder=exporter.read.path.parent, catalog=exporter.catalog)
+    # What has been read through is not, whenever one looks; unless somebody asks for it.
+    assert keeper.is_sound(newest) == (spoil is _flipped and not restarted)
+    assert not keeper.is_sound(newest, thorough=True)
+
+    again, _ = keeper.make(exporter.read, thorough=not restarted)
+    current = exporter.snapshots / "current"
+    parsed = parse((current / "manifest.json").read_bytes())
+    assert parsed.raw == again == keeper.current()
+    assert again["file"]["digest"] == digest_of(current / "catalog_read.db")
+    assert content_of(current / "catalog_read.db").snapshot_id == again["snapshot_id"] == newest["snapshot_id"]
+    assert (again["lineage"], again["revision"]) == (newest["lineage"], newest["revision"])
+    if spoil is not _without_manifest:
+        assert again["parent"] == older["snapshot_id"]
+        check_progress(parsed, Accepted.of(parse(json.dumps(newest).encode())))
+        assert again["generated_at"] > newest["generated_at"], "mirrors take up only what is newer"
+    assert keeper.is_sound(again, thorough=True)
+    assert keeper.make(exporter.read) == (again, 2), "once"
+    assert kept(exporter) == {older["snapshot_id"], newest["snapshot_id"]}
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_state_put_back_from_an_older_copy_begins_a_new_lineage(
+    exporter: Exporter, tmp_path: Path, lost: int, changed: bool
+) -> None:
+    """Mirrors have the revisions that the copy knows nothing of, and take a lower one for a step back."""
+    folder = SnapshotFolder(exporter.snapshots, keep=5)
+    exporter.made(folder, "one")
+    exporter.made(folder, "two")
+    close_catalog(exporter.connection)
+    state = (exporter.catalog, exporter.read.path, exporter.read.lineage.path)
+    copies = {path: path.read_bytes() for path in state}
+    exporter.open()
+    for number in range(lost):
+        last = exporter.made(folder, f"later {number}")
+    close_catalog(exporter.connection)
+    for path, data in copies.items():
+        path.write_bytes(data)
+    exporter.open()
+    # The bus still holds what came since.
+    exporter.projection.apply(read_batch(exporter.log.all[2:]))
+    if changed:
+        exporter.write(song("a", name="now"))
+
+    read = ReadDatabase(folder=exporter.read.path.parent, catalog=exporter.catalog)
+    made, _ = folder.make(read)
+    check_progress(parse(json.dumps(made).encode()), Accepted.of(parse(json.dumps(last).encode())))
+    assert made["lineage"] != last["lineage"]
+    assert (made["snapshot_id"] == last["snapshot_id"]) == (not changed)
+    assert folder.make(read)[0] == made
+    exporter.read = read
+    following = exporter.made(folder, "and on")
+    assert (following["lineage"], following["revision"]) == (made["lineage"], 2)
+
+
+def test_what_was_not_finished_is_not_older_than_what_was_signed_meanwhile(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export that failed after its rows were written takes up their time; mirrors have a newer one by then."""
+    old, new = SigningKey.generate(), SigningKey.generate()
+    folder = SnapshotFolder(exporter.snapshots, keep=5, signing=Signing(key=old, next_key=new))
+    exporter.made(folder, "one")
+    with monkeypatch.context() as patch, pytest.raises(SnapshotError):
+        patch.setattr("exporter.adapters.snapshots.put_in_place", _no_room)
+        exporter.made(folder, "two")
+    written = exporter.read.update()
+    while datetime.now(UTC) <= datetime.fromisoformat(written.generated_at) + timedelta(milliseconds=1):
+        time.sleep(0.001)
+    folder = SnapshotFolder(exporter.snapshots, keep=5, signing=Signing(key=new))
+    renewed = folder.renew()
+    assert renewed is not None
+    assert renewed["generated_at"] > written.generated_at
+    made, _ = folder.make(exporter.read)
+    assert made["snapshot_id"] == written.content.snapshot_id
+    assert made["generated_at"] > renewed["generated_at"]
+
+
+def _no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_no_manifest_is_older_than_the_one_before_whatever_the_clock_says() -> None:

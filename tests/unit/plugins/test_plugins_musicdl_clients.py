@@ -81,6 +81,46 @@ def test_a_list_of_a_client_that_is_not_allowed_is_refused() -> None:
         list_links("https://music.163.com/#/playlist?id=1", allowed_clients("jamendo"))
 
 
+def test_a_toplist_is_named_as_one() -> None:
+    netease = allowed_clients("netease")
+    (link,) = list_links("toplist: https://music.163.com/#/discover/toplist?id=3778678", netease)
+    assert link.toplist and (link.list_id, link.url) == ("3778678", "https://music.163.com/#/playlist?id=3778678")
+    (link,) = list_links("https://music.163.com/#/playlist?id=3778678", netease)
+    assert not link.toplist
+    for wrong in ("chart:https://music.163.com/playlist?id=1", "toplist:", "toplist:toplist:https://music.163.com/1"):
+        with pytest.raises(ConfigurationError, match="before the address of a toplist write toplist:"):
+            list_links(wrong, netease)
+    with pytest.raises(ConfigurationError, match="the list '1' of NetEase Cloud Music twice"):
+        list_links("toplist:https://music.163.com/playlist?id=1,https://music.163.com/#/playlist?id=1", netease)
+
+
+def test_each_toplist_is_a_pool_of_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGIN_MUSICDL_CLIENTS", "qq,jamendo")
+    lists = [
+        "toplist:https://y.qq.com/n/ryqq/playlist/26",
+        "https://y.qq.com/n/ryqq/playlist/8",
+        "toplist:https://y.qq.com/n/ryqq/playlist/4",
+        "toplist:https://www.jamendo.com/playlist/500/hot",
+    ]
+    monkeypatch.setenv("PLUGIN_MUSICDL_PLAYLISTS", ",".join(lists))
+
+    def pools(name: str) -> dict[tuple[str, str, str], list[str]]:
+        one = made(settings, name)
+        return {
+            (pool.external_id, pool.kind, pool.name): [
+                ref.remote_id for ref in one.playlists(pool.external_id, progress=lambda done, total=None: None)
+            ]
+            for pool in one.pools()
+        }
+
+    assert pools("qq") == {
+        ("playlists", "user", "QQ Music playlists"): ["8"],
+        ("26", "toplist", "QQ Music toplists"): ["26"],
+        ("4", "toplist", "QQ Music toplists"): ["4"],
+    }
+    assert pools("musicdl") == {("jamendo/500", "toplist", "Jamendo toplists"): ["jamendo/500"]}
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)

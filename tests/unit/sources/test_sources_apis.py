@@ -13,7 +13,7 @@ from common.errors import ConfigurationError, MusicCloudError, PermanentError, T
 from common.redaction import Redaction
 from common.settings import Settings
 from sources.api.fields import licence_of
-from sources.api.pace import Pace, rate_of
+from sources.api.pace import Pace, TurnWaiting, rate_of
 from sources.port import Described, HttpCandidate, SearchQuery
 from sources.registry import load_sources
 from tests.support.ports import free_ports
@@ -276,6 +276,21 @@ def test_the_archive_is_searched_for_what_has_a_licence_unless_told_otherwise() 
         assert api.source().search(QUERY, limit=5) == ()
 
 
+def test_the_archive_opens_an_item_once_for_a_search_and_says_how_long_that_may_take() -> None:
+    with running(ArchiveApi) as api:
+
+        def answer(path: str, query: Any) -> Reply:
+            if path == "/advancedsearch.php":
+                return as_json({"response": {"docs": [{"identifier": f"item{number}"} for number in range(5)]}})
+            return as_json({"metadata": {"title": "x", "mediatype": "audio"}, "files": []})
+
+        api.answer = answer  # type: ignore[method-assign]
+        source = api.source(source_timeout_seconds=10.0)
+        assert source.search(SearchQuery(name="Regen (Live)", singers=("Ana",)), limit=5) == ()
+        assert len(api.seen) == 3 + 5
+        assert source.patience == 18 * 10.0, "were each item another one"
+
+
 def test_one_broken_item_of_a_collection_costs_only_itself() -> None:
     with running(ArchiveApi) as api:
         source = api.source()
@@ -366,6 +381,45 @@ def test_commons_categories_of_nothing_but_pictures_come_to_an_end() -> None:
         assert api.api_requests <= 400
 
 
+# -- toplists ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "asked"),
+    [
+        (JamendoApi, "/v3.0/tracks/", ("order", ["popularity_week", "popularity_month", "popularity_total"])),
+        (AudiusApi, "/v1/tracks/trending", ("time", ["week", "month", "allTime"])),
+    ],
+)
+def test_each_toplist_is_a_pool_of_its_own(kind: type[Any], path: str, asked: tuple[str, list[str]]) -> None:
+    with running(kind) as api:
+        named = {f"{api.NAME}_toplists": "week,month,all-time"}
+        source = api.source(**named)
+        pools = [pool for pool in source.pools() if pool.kind == "toplist"]
+        assert [pool.external_id for pool in pools] == [f"{api.NAME}-{one}" for one in ("week", "month", "all-time")]
+        assert len({pool.name for pool in pools}) == 1, "they are one group"
+        api.songs = [api.entry(number) for number in range(1, 150)]
+        for pool in pools:
+            (ref,) = source.playlists(pool.external_id, progress=silent)
+            playlist = read(source, ref.remote_id)
+            assert playlist.ref == ref and [song.name for song in playlist.songs[:2]] == ["Song 1", "Song 2"]
+            assert len(playlist.songs) == 100
+        queries = [query for where, query, _ in api.seen if where == path]
+        assert [query[asked[0]] for query in queries] == [[one] for one in asked[1]]
+        assert all(query["limit"] == ["100"] for query in queries)
+
+        fewer = api.source(**{**named, f"{api.NAME}_toplists": "month"})
+        for ask in (
+            lambda: list(fewer.playlists(pools[0].external_id, progress=silent)),
+            lambda: read(fewer, "toplists/week"),
+        ):
+            with pytest.raises(PermanentError):
+                ask()
+        with pytest.raises(ConfigurationError) as error:
+            api.source(**{f"{api.NAME}_toplists": "week,year"})
+        assert f"{api.NAME.upper()}_TOPLISTS holds 'year'" in error.value.message
+
+
 # -- all --------------------------------------------------------------------------------------------------------------
 
 
@@ -390,11 +444,14 @@ def test_a_server_is_asked_no_more_often_than_agreed() -> None:
             return original(path, query)
 
         api.answer = answer  # type: ignore[method-assign]
+        # Not from the first arrival, which may be late itself: no turn is earlier than this.
+        started = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(moments) == 5 and max(moments) - min(moments) > 0.15
+        assert len(moments) == 5
+        assert all(moment - started > turn / 20 - 0.001 for turn, moment in enumerate(sorted(moments)))
 
 
 def test_what_is_not_found_is_looked_for_with_less() -> None:
@@ -410,7 +467,7 @@ def test_what_is_not_found_is_looked_for_with_less() -> None:
 def test_a_turn_that_is_far_away_keeps_no_thread() -> None:
     pace = Pace(source="jamendo", rate=0.01, patience=5)
     pace.take()
-    with pytest.raises(Waiting) as error:
+    with pytest.raises(TurnWaiting) as error:
         pace.take()
     assert error.value.seconds > 50 and "jamendo" in error.value.message
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.client import ConsoleClient
-from cli.files import write_private
 from cli.settings import CliSettings
+from common.private_files import write_private
 from common.settings import load
 
 RUN_FILE = "run.json"

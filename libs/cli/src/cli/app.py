@@ -156,9 +156,9 @@ def token(
     commands.token(context.obj, song_id=song_id, locator=locator)
 
 
-@app.command(hidden=True)
+@app.command()
 def nats() -> None:
-    """Become nats-server with our configuration (a line of the Procfile)."""
+    """Run the bus alone: become nats-server with our configuration (a line of the Procfile)."""
     make_secrets(load(CliSettings).root_dir)
     nats_server.run(load(CliSettings))
 

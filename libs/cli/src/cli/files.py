@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import secrets
 from pathlib import Path
 
+from common.audit import Place, StartRefused
+from common.audit.folders import write_findings
 from common.errors import ConfigurationError
-from common.secret_files import SECRETS_DIR, ensure_secrets
+from common.secret_files import ACCOUNTS, SECRETS_DIR, ensure_secrets, secrets_path
+
+_WAYS_OUT = {
+    errno.ENOSPC: "Its disk is full: free some space",
+    errno.EDQUOT: "The quota of this user is used up: free some space, or raise it",
+    errno.EROFS: "Its disk is mounted read-only: mount it to be written, or name another ROOT_DIR",
+    errno.EIO: "Its disk fails: check it",
+    errno.ENOTDIR: "Something that is no folder lies in its way: move that away, or name another ROOT_DIR",
+}
+_NOT_OURS = "ROOT_DIR and what lies in it must belong to the user that runs this: mend that"
 
 
 def make_secrets(root: Path) -> dict[str, str]:
-    """Make the secrets that are missing; returns those made now. Raises :class:`ConfigurationError`."""
+    """Make the secrets that are missing; returns those made now.
+
+    Raises :class:`ConfigurationError`; where there are none yet and none can be written, nothing was made.
+    """
+    if not any(secrets_path(root, account).is_file() for account in ACCOUNTS):
+        require_room(root)
     try:
         return ensure_secrets(root)
     except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, _NOT_OURS)
         raise ConfigurationError(
-            f"The secrets below {root / SECRETS_DIR} cannot be read or made ({error.strerror}). ROOT_DIR and what "
-            "lies in it must belong to the user that runs this."
+            f"The secrets below {root / SECRETS_DIR} cannot be read or made ({error.strerror}). {way_out}, and start "
+            "again."
         ) from None
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``text`` atomically, readable by its owner only; on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process number: two containers that share a folder may have the same one.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a rename survives a power cut only then."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def require_room(root: Path) -> None:
+    """Raise :class:`StartRefused` where nothing can be written to ROOT_DIR, or to where it is to be made."""
+    place = Place(setting="ROOT_DIR", path=root.absolute())
+    found, _ = write_findings([place], place)
+    if found:
+        raise StartRefused(found)
 
 
 class Locked(Exception):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from cli import nats_config
-from cli.files import Locked, take_lock, write_private
+from cli.files import Locked, take_lock
 from cli.nats_config_users import MUSIC
 from cli.settings import CliSettings
 from common.errors import ConfigurationError
+from common.private_files import write_private
 from common.secret_files import ACCOUNTS, read_secrets
 from common.settings import split_list
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from common.contracts.names import ImportMode
-from common.settings import Settings
+from common.settings import HTTP_URL, Settings
 
 
 class CliSettings(Settings):
@@ -29,12 +29,16 @@ class CliSettings(Settings):
     origin_host: str = Field(default="127.0.0.1", description="where the origin listens")
     origin_port: int = Field(default=8422, ge=0, le=65535, description="port of the origin")
     origin_public_url: str | None = Field(
-        default=None, description="URL under which players reach the origin; default: where it listens"
+        default=None,
+        pattern=HTTP_URL,
+        description="URL under which players reach the origin; default: where it listens",
     )
     exporter_host: str = Field(default="127.0.0.1", description="where snapshots are served")
     exporter_port: int = Field(default=8423, ge=0, le=65535, description="port of the exporter")
     demo_port: int = Field(default=8424, ge=0, le=65535, description="port of the feed of the demo music")
     console_token: SecretStr | None = Field(default=None, description="credential of the console; made at first start")
     music_cloud_url: str | None = Field(
-        default=None, description="the console, for the command line; default: the one started here"
+        default=None,
+        pattern=HTTP_URL,
+        description="the console, for the command line; default: the one started here",
     )

@@ -24,11 +24,14 @@ def register(app: typer.Typer) -> None:
         context: typer.Context,
         names: Annotated[list[str] | None, typer.Argument(help="names of sources; default: those of SOURCES")] = None,
         search: Annotated[str, typer.Option(help="what to look for; default: a song of its own lists")] = "",
+        timeout: Annotated[float, typer.Option(help="seconds for each step of a source; default: 400")] = 0.0,
         json: Annotated[bool, typer.Option("--json", help="answer in JSON, for programs")] = False,
     ) -> None:
         """Try each source over the network: lists, a search, the beginning of a file. Nothing is stored."""
-        asked = ["--json"] if json or context.obj.json else []
-        raise typer.Exit(run_check([*(names or []), *([f"--search={search}"] if search else []), *asked]))
+        asked = [f"--search={search}"] if search else []
+        asked += [f"--timeout={timeout}"] if timeout else []
+        asked += ["--json"] if json or context.obj.json else []
+        raise typer.Exit(run_check([*(names or []), *asked]))
 
     app.add_typer(sources, name="sources")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 from alembic import command
@@ -10,6 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
+from common.audit import Finding, read_value
+from common.audit.commands import start_newer
 from common.errors import ConfigurationError
 
 CONNECTION = "connection"
@@ -24,8 +27,7 @@ def migrate(connection: Connection, *, service: str, package: ModuleType, marker
     """
     config = _config(package)
     config.attributes[CONNECTION] = connection
-    script = ScriptDirectory.from_config(config)
-    known = [revision.revision for revision in script.walk_revisions()]  # newest first
+    known = _revisions(config)
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in known:
         raise ConfigurationError(
@@ -38,6 +40,25 @@ def migrate(connection: Connection, *, service: str, package: ModuleType, marker
     if current is None and inspect(connection).has_table(marker):
         command.stamp(config, known[-1])
     command.upgrade(config, "head")
+
+
+def newer_database(file: Path, *, package: ModuleType) -> Finding | None:
+    """Whether a newer version of the program made this SQLite file; it is not touched."""
+    current = read_value(file, "SELECT version_num FROM alembic_version")
+    if current is None or current in (known := _revisions(_config(package))):
+        return None
+    return Finding(
+        code="database-newer",
+        severity="error",
+        message=f"{file.name} was made by a newer version of the program ({str(current)[:40]}; this one knows "
+        f"{known[0]}), so it is left as it is; use that version or a later one",
+        mend=start_newer(),
+    )
+
+
+def _revisions(config: Config) -> list[str]:
+    """All that this program knows, newest first."""
+    return [revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()]
 
 
 def newest(package: ModuleType) -> str:

@@ -35,6 +35,13 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 """A name that may be shown. Anything else may be a secret that was pasted onto a line of its own."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SIZE_ERRORS = {"byte_size", "byte_size_unit"}
+_FORMS = {
+    "https?://": "should be an address that begins with http:// or https://",
+    "[0-7]{3,4}": "should be three or four octal digits, such as 022",
+    "{1,64}": "should be at most 64 of a-z, 0-9, _ and -",
+    "{8,128}": "should be 8 to 128 letters, digits, _ and -",
+}
+"""What a pattern asks for, by a part of it that no other has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +186,7 @@ def _not_utf8(path: Path, data: bytes, position: int) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return f"{path} is UTF-16, as PowerShell's > writes it: save it as UTF-8."
     line = data.count(b"\n", 0, position) + 1
-    return f"{path} is not UTF-8 (line {line}): save it as UTF-8."
+    return f"{path} is not UTF-8 (line {line}): save it as UTF-8; if it is damaged, put that of a backup there."
 
 
 def _known(name: str) -> bool:
@@ -209,5 +216,9 @@ def words_of(item: Any) -> str:
     # These two messages repeat what was typed.
     if item["type"] in _SIZE_ERRORS:
         return "should be a size such as 512MiB"
+    if item["type"] == "string_pattern_mismatch":
+        for part, words in _FORMS.items():
+            if part in item["msg"]:
+                return words
     words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     return words[:1].lower() + words[1:]

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import uvloop
 
-from common.audit import Needs, StartRefused, audited, watch_clock
-from common.audit.tell import tell
+from common.audit import Needs, audited, watch_clock
+from common.audit.tell import tell, tell_of_settings
 from common.bus.connection import Bus
 from common.bus.streams import wait_for_streams
 from common.errors import BusUnavailable, ConfigurationError, MusicCloudError
@@ -46,7 +46,7 @@ async def _guarded(name: str, model: type[S], build: Build, needs: Callable[[S],
     """Ends the process from inside the loop: leaving the loop would wait for threads that hang."""
     format = ""
     try:
-        settings = load(model)
+        settings = await _loaded(name, model)
         instance, format = instance_name(settings), settings.log_format
         configure_logging(
             level=settings.log_level,
@@ -73,13 +73,21 @@ async def _guarded(name: str, model: type[S], build: Build, needs: Callable[[S],
     _leave(0)
 
 
+async def _loaded(name: str, model: type[S]) -> S:
+    try:
+        return load(model)
+    except ConfigurationError as error:
+        await tell_of_settings(error, name=name, account=model.SERVICE)
+        raise
+
+
 async def _main(name: str, settings: Settings, instance: str, build: Build, needs: Needs) -> None:
     """Run the service until it ends, or for a few seconds past a signal, wherever it is by then."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    running = asyncio.create_task(_run(name, settings, instance, build, needs, stop))
+    running = asyncio.create_task(_told(name, settings, instance, build, needs, stop))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait({running}, timeout=STOP_PATIENCE + _CLOSE_PATIENCE)
@@ -89,12 +97,17 @@ async def _main(name: str, settings: Settings, instance: str, build: Build, need
         running.result()
 
 
-async def _run(name: str, settings: Settings, instance: str, build: Build, needs: Needs, stop: asyncio.Event) -> None:
+async def _told(name: str, settings: Settings, instance: str, build: Build, needs: Needs, stop: asyncio.Event) -> None:
+    """Run it; what a person must mend is told to the bus as well, so that the console shows it."""
     try:
-        audit = await _unless(stop, audited(settings, needs))
-    except StartRefused as refused:
-        await tell(refused, name=name, settings=settings, instance=instance)
+        await _run(name, settings, instance, build, needs, stop)
+    except ConfigurationError as error:
+        await tell(error, name=name, settings=settings, instance=instance)
         raise
+
+
+async def _run(name: str, settings: Settings, instance: str, build: Build, needs: Needs, stop: asyncio.Event) -> None:
+    audit = await _unless(stop, audited(settings, needs))
     if audit is None:
         return
     for finding in audit.findings:

@@ -150,8 +150,8 @@ class Runtime:
         """What the service says of itself."""
         return {name: value() for name, value in self._details.items()}
 
-    def heartbeat(self) -> Heartbeat:
-        """The service as it is now."""
+    def heartbeat(self, *, leaving: bool = False) -> Heartbeat:
+        """The service as it is now; ``leaving``: nothing follows."""
         problems = self.problems()
         return Heartbeat(
             service=self.name,
@@ -161,6 +161,7 @@ class Runtime:
             problems=problems,
             jobs_revision=self.jobs.state.revision,
             settings_revision=self._live.revision,
+            leaving=leaving,
             concurrency=sum(loop.concurrency for loop in self._loops),
             items=tuple(item for loop in self._loops for item in loop.items),
             holds=tuple(hold for loop in self._loops for hold in loop.holds),
@@ -202,6 +203,9 @@ class Runtime:
             for task in jobs:
                 task.cancel()
             await asyncio.wait(jobs, timeout=0.5)
+        # Not where a handler did not let go in time, nor after a failure: those are told as lost.
+        if not any(loop.items for loop in self._loops):
+            await self._tell(self.heartbeat(leaving=True))
 
     async def close(self) -> None:
         """Close what was opened, last first, and the bus."""
@@ -216,9 +220,7 @@ class Runtime:
             self._changed.clear()
             beat = self.heartbeat()
             self.numbers.look()
-            if self.bus.nc.is_connected:
-                with contextlib.suppress(nats.errors.Error):
-                    await self.bus.send(beat.subject, beat, id=secrets.token_hex(8))
+            await self._tell(beat)
             await asyncio.sleep(_MIN_BEAT)
             waits = [asyncio.create_task(self._changed.wait()), asyncio.create_task(self.stop.wait())]
             await asyncio.wait(
@@ -226,6 +228,11 @@ class Runtime:
             )
             for wait in waits:
                 wait.cancel()
+
+    async def _tell(self, beat: Heartbeat) -> None:
+        if self.bus.nc.is_connected:
+            with contextlib.suppress(nats.errors.Error):
+                await self.bus.send(beat.subject, beat, id=secrets.token_hex(8))
 
     async def _watch_bus(self) -> None:
         """A connection that the server ended for good is not made again; a new process may do better."""

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -18,7 +19,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from common.env_file import decoded
 from common.errors import ConfigurationError
+from common.private_files import sync_folder, write_private
 
 SECRETS_DIR = "secrets"
 SECRETS_FILE = "secrets.env"
@@ -62,7 +65,8 @@ def ensure_secrets(root: Path) -> dict[str, str]:
     """Make the secrets that are missing below ``root``; return those made now, to be shown once.
 
     What is there is never changed. The single file of older versions is taken over and kept beside. A
-    shared secret is returned by its name, any other as ``account/NAME``. Raises OSError.
+    shared secret is returned by its name, any other as ``account/NAME``. Raises OSError; ConfigurationError where
+    a file is damaged.
     """
     folder = root / SECRETS_DIR
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +92,7 @@ def ensure_secrets(root: Path) -> dict[str, str]:
                 _write(secrets_path(root, account), content)
         if old.is_file():
             # The values are on the disk before the file that had them is put aside.
-            _sync(folder)
+            sync_folder(folder)
             old.replace(root / TAKEN_OVER_FILE)
     return made
 
@@ -115,9 +119,9 @@ def signing_key_id(secret: str) -> str:
 
 
 def read_env(path: Path, *, interpolate: bool = True) -> dict[str, str]:
-    """The values of an env file that are not empty."""
-    values = dotenv_values(path, interpolate=interpolate, encoding="utf-8-sig")
-    return {key: value for key, value in values.items() if value}
+    """The values of an env file that are not empty. Raises OSError; ConfigurationError where it is damaged."""
+    text = io.StringIO(decoded(path, path.read_bytes()), newline=None)
+    return {key: value for key, value in dotenv_values(stream=text, interpolate=interpolate).items() if value}
 
 
 def _shared(
@@ -150,30 +154,18 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Whoever wrote these was killed at it: nobody else has the lock.
+        for leftover in (*folder.glob(f"*/.{SECRETS_FILE}.*"), *folder.glob("*/secrets.tmp*")):
+            leftover.unlink()
         yield
     finally:
         os.close(descriptor)
 
 
 def _write(path: Path, values: Mapping[str, str]) -> None:
+    lines = [f"{name}={_quoted(name, value)}\n" for name, value in values.items()]
     path.parent.mkdir(exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("# Made at first start. Keep it: tokens and passwords depend on it.\n")
-        file.writelines(f"{name}={_quoted(name, value)}\n" for name, value in values.items())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_private(path, "# Made at first start. Keep it: tokens and passwords depend on it.\n" + "".join(lines))
 
 
 def _quoted(name: str, value: str) -> str:

@@ -28,5 +28,7 @@ def rule_problem(name: str, value: str) -> str | None:
 def _judge(name: str) -> TypeAdapter[Any]:
     rule: dict[str, Any] = dict(SETTING_RULES[name])
     kind = rule.pop("kind")
+    if kind == "float":
+        rule["allow_inf_nan"] = False
     form: Any = Literal[rule["values"]] if kind == "choice" else Annotated[_KINDS[kind], Field(**rule)]
     return TypeAdapter(form)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.env_file import ENCODING, OLDER_FILE, EnvFile, check_environment, describe, own_files, read_env_file
@@ -20,6 +21,9 @@ ENV_FILE_VARIABLE = "MUSIC_CLOUD_ENV_FILE"
 ENV_FILES = ("music-cloud.env", "catalogsync.env")
 MIN_SECRET_BYTES = 32
 """Shorter secrets can be guessed from one captured token."""
+HTTP_URL = r"^https?://\S+$"
+_WORDS = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json")}
+_BUS_SCHEMES = ("nats", "tls")
 
 
 class Settings(BaseSettings):
@@ -28,7 +32,9 @@ class Settings(BaseSettings):
     SERVICE: ClassVar[str] = ""
     """Whose secrets are read, and the account on the bus; a service's own name."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding=ENCODING, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_file_encoding=ENCODING, env_ignore_empty=True, allow_inf_nan=False
+    )
 
     root_dir: Path = Field(default=Path("data"), description="everything that is not given elsewhere lies below it")
     library_dir: Path | None = Field(default=None, description="the library; default ROOT_DIR/library")
@@ -56,6 +62,11 @@ class Settings(BaseSettings):
     )
 
     sources: str = Field(default="local,feed", description="names of the sources in use, separated by commas")
+    download_sources: str = Field(
+        default="",
+        description="sources that give files, in the order to try them, separated by commas; empty: all of SOURCES. "
+        "A song's own source comes first; after RESOLVER_WARMUP_ATTEMPTS experience orders the others",
+    )
     local_media_import_path: Path | None = Field(
         default=None, description="a mounted folder to collect from, read-only"
     )
@@ -75,7 +86,9 @@ class Settings(BaseSettings):
         description="your e-mail address or page, told to public archives as who asks; Wikimedia demands one",
     )
     source_rates: str = Field(
-        default="", description="requests a second to a source, as name=number, separated by commas; default: its own"
+        default="",
+        description="requests a second that each process makes to a source, as name=number, separated by commas; "
+        "default: its own",
     )
     source_timeout_seconds: float = Field(
         default=30.0, gt=0, le=600, description="for a whole answer of a source's server; a file takes what it takes"
@@ -105,12 +118,18 @@ class Settings(BaseSettings):
     )
     jamendo_playlists: str = Field(default="", description="ids of Jamendo playlists, separated by commas")
     jamendo_albums: str = Field(default="", description="ids of Jamendo albums, separated by commas")
+    jamendo_toplists: str = Field(
+        default="", description="toplists of Jamendo to collect: week, month, all-time, separated by commas"
+    )
     jamendo_format: Literal["flac", "mp32", "ogg"] = Field(
         default="flac", description="what is downloaded; mp32: MP3 with a variable bit rate"
     )
     jamendo_url: str = Field(default="https://api.jamendo.com/v3.0", description="where its API is")
     audius_playlists: str = Field(default="", description="ids of Audius playlists or albums, separated by commas")
     audius_users: str = Field(default="", description="handles of Audius artists, separated by commas")
+    audius_toplists: str = Field(
+        default="", description="toplists of Audius to collect: week, month, all-time, separated by commas"
+    )
     audius_streams: bool = Field(
         default=False, description="true: take streams of songs whose artists offer no download as well"
     )
@@ -123,7 +142,7 @@ class Settings(BaseSettings):
     )
     object_backend_name: str = Field(default="objects", description="name of the object store in the catalog")
     object_bucket: str | None = Field(default=None, description="bucket; empty: no copies are made")
-    object_endpoint: str | None = Field(default=None, description="URL of the S3 server; empty: AWS")
+    object_endpoint: str | None = Field(default=None, pattern=HTTP_URL, description="URL of the S3 server; empty: AWS")
     object_region: str = Field(default="us-east-1", description="region of the bucket")
     object_access_key: SecretStr | None = Field(default=None, description="access key of the bucket")
     object_secret_key: SecretStr | None = Field(default=None, description="secret key of the bucket")
@@ -131,7 +150,9 @@ class Settings(BaseSettings):
     object_addressing: Literal["auto", "path", "virtual"] = Field(
         default="auto", description="bucket in the path or in the host name; auto: path where OBJECT_ENDPOINT is set"
     )
-    object_public_base_url: str | None = Field(default=None, description="URL under which the public reads the bucket")
+    object_public_base_url: str | None = Field(
+        default=None, pattern=HTTP_URL, description="URL under which the public reads the bucket"
+    )
 
     log_level: str = Field(default="info", description="debug, info, warning or error")
     log_format: str = Field(default="text", description="text or json")
@@ -155,6 +176,27 @@ class Settings(BaseSettings):
         if value not in (1, 3):
             raise ValueError("1, or 3 on a cluster of three servers")
         return value
+
+    @field_validator("log_level", "log_format")
+    @classmethod
+    def _one_of(cls, value: str, info: ValidationInfo) -> str:
+        *most, last = _WORDS[info.field_name or ""]
+        if value.lower() not in (*most, last):
+            raise ValueError(f"should be {', '.join(most)} or {last}")
+        return value.lower()
+
+    @field_validator("nats_url")
+    @classmethod
+    def _bus(cls, value: str) -> str:
+        urls = split_list(value)
+        if not urls or not all(map(_is_bus, urls)):
+            raise ValueError("should be nats://host:4222 or tls://host:4222, several separated by commas")
+        return ",".join(urls)
+
+    @field_validator("allow_private_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        return host_list(value)
 
     @property
     def bus_user(self) -> str:
@@ -191,6 +233,22 @@ S = TypeVar("S", bound=Settings)
 def split_list(text: str) -> tuple[str, ...]:
     """The parts of a comma separated setting, trimmed, in order, without repeats."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def host_list(text: str) -> str:
+    """A setting that lists hosts, as it is. Raises ValueError for what never is the name of one."""
+    if any("/" in part or "@" in part for part in split_list(text)):
+        raise ValueError("should be names of hosts, such as nas.local, without http:// and path")
+    return text
+
+
+def _is_bus(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        # Asking for a port that is none raises; 0 lets `music-cloud run` take a free one.
+        return parts.scheme in _BUS_SCHEMES and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        return False
 
 
 def env_files(service: str = "") -> tuple[Path, ...]:

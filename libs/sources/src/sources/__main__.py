@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from common.errors import ConfigurationError, MusicCloudError
@@ -11,7 +12,7 @@ from common.redaction import Redaction, secrets_of
 from common.settings import Settings, load
 from common.telemetry import configure_logging
 
-from .check import Check, Report
+from .check import STEP_SECONDS, Check, Report, left_behind
 from .registry import load_sources
 
 _MARK = {True: "ok", False: "FAILED", None: "-"}
@@ -23,6 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.add_subparsers(required=True, metavar="check").add_parser("check", help="try the sources")
     check.add_argument("names", nargs="*", help="names of sources; default: those of SOURCES")
     check.add_argument("--search", default="", metavar="WORDS", help="what to look for")
+    check.add_argument(
+        "--timeout",
+        type=float,
+        default=STEP_SECONDS,
+        metavar="SECONDS",
+        help="for each step of a source; default: %(default)g",
+    )
     check.add_argument("--json", action="store_true", help="answer in JSON, for programs")
     told = parser.parse_args(arguments)
     try:
@@ -36,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"sources: {sentence}", file=sys.stderr)
         return 2
     hide = Redaction(secrets_of(settings))
-    trying = Check(settings, words=told.search)
+    trying = Check(settings, words=told.search, patience=max(1.0, told.timeout))
     reports: list[Report] = []
     for name in settings.source_names:
         if name in sources.ready:
@@ -64,7 +72,11 @@ def _lines(report: Report) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
+        if left_behind():
+            os._exit(status)  # else what it started could keep this process for ever
+        sys.exit(status)
     except MusicCloudError as problem:
         sys.exit(f"sources: {problem.message}")
     except KeyboardInterrupt:

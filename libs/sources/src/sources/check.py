@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,9 +30,12 @@ from .port import (
 
 READ_SECONDS = 60.0
 """A list that takes longer to read is well enough for a check."""
+STEP_SECONDS = 400.0
+"""A source that says nothing for so long is left: more than all tries of the slowest search take."""
 SHOWN = 3
 BEGINNING = 64 * 1024
 """Bytes of a file that are fetched."""
+_THREAD = "source-check"
 WORDS = "love"
 """Looked for where no list gave a song and nothing else was named: few collections have none."""
 
@@ -74,47 +78,76 @@ class _Nothing:
         return {}
 
 
-class Check:
-    """Tries one source after another. ``words``: what to look for, instead of a song of its own lists."""
+Outcome = tuple[bool | None, str]
+"""Whether it went well, as in :class:`Step`, and a sentence."""
 
-    def __init__(self, settings: Settings, *, words: str = "") -> None:
+
+@dataclass(kw_only=True)
+class _Seen:
+    """What a source has told so far."""
+
+    configured: bool = True
+    message: str = ""
+    licence: str | None = None
+    rate: float | None = None
+    refs: list[PlaylistRef] = field(default_factory=list)
+    songs: list[Song] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+
+
+class Check:
+    """Tries one source after another. ``words``: what to look for, instead of a song of its own lists.
+
+    ``patience``: seconds for each step. A source that takes longer is left to itself, and the next one tried.
+    """
+
+    def __init__(self, settings: Settings, *, words: str = "", patience: float = STEP_SECONDS) -> None:
         policy = AddressPolicy.from_setting(
             allow_private_addresses=settings.allow_private_addresses,
             allow_private_hosts=split_list(settings.allow_private_hosts),
         )
         self._http = GuardedHttp(policy=policy, stall_timeout=settings.source_timeout_seconds)
         self._words = words
+        self._patience = patience
 
     def run(self, source: Source) -> Report:
-        """Try everything that the source offers; what fails is in the report."""
-        about = source.about if isinstance(source, Described) else None
-        health = source.health()
+        """Try everything that the source offers; what fails is in the report. Raises nothing of the source's."""
+        seen = _Seen()
         steps: list[Step] = []
-        if health.configured:
-            steps = list(self._steps(source))
+        for name, work in self._steps(source, seen):
+            started = time.monotonic()
+            outcome = _in_time(work, seconds=self._patience)
+            late = f"no answer within {self._patience:g} s; nothing else of this source was tried"
+            ok, message = outcome or (False, late)
+            if name != "health" or ok is False:
+                steps.append(Step(step=name, ok=ok, message=message, seconds=round(time.monotonic() - started, 3)))
+            if outcome is None:
+                break
         return Report(
             name=source.name,
-            configured=health.configured,
-            licence=about.licence if about else None,
-            rate=about.rate if about else None,
-            steps=tuple(steps) or (Step(step="settings", ok=None, message=health.message, seconds=0.0),),
+            configured=seen.configured,
+            licence=seen.licence,
+            rate=seen.rate,
+            steps=tuple(steps),
         )
 
-    def _steps(self, source: Source) -> Iterator[Step]:
-        refs: list[PlaylistRef] = []
-        songs: list[Song] = []
-        found: list[Found] = []
-        yield _tried("lists", lambda: _lists(source, refs))
-        if refs:
-            yield _tried("read", lambda: _read(source, refs[0], songs))
+    def _steps(self, source: Source, seen: _Seen) -> Iterator[tuple[str, Callable[[], Outcome]]]:
+        """What is to be tried, each when those before it have told what it needs."""
+        yield "health", lambda: _health(source, seen)
+        if not seen.configured:
+            yield "settings", lambda: (None, seen.message)
+            return
+        yield "lists", lambda: _lists(source, seen.refs)
+        if seen.refs:
+            yield "read", lambda: _read(source, seen.refs[0], seen.songs)
         if isinstance(source, Searchable):
-            yield _tried("search", lambda: self._search(source, songs, found))
-        if found and isinstance(source, Searchable):
-            yield _tried("file", lambda: self._file(source.candidates(found[0])))
-        elif songs:
-            yield _tried("file", lambda: self._file(source.resolve(_request(source, songs[0]))))
+            yield "search", lambda: self._search(source, seen.songs, seen.found)
+        if seen.found and isinstance(source, Searchable):
+            yield "file", lambda: self._file(source.candidates(seen.found[0]))
+        elif seen.songs:
+            yield "file", lambda: self._file(source.resolve(_request(source, seen.songs[0])))
 
-    def _search(self, source: Searchable, songs: list[Song], found: list[Found]) -> tuple[bool | None, str]:
+    def _search(self, source: Searchable, songs: list[Song], found: list[Found]) -> Outcome:
         query = SearchQuery(name=self._words or WORDS)
         if songs and not self._words:
             query = SearchQuery(name=songs[0].name, singers=songs[0].singers)
@@ -122,7 +155,7 @@ class Check:
         looked = f"looked for {query.name!r}"
         return (True if found else None), f"{looked}: {_names((one.name for one in found), len(found), 'result')}"
 
-    def _file(self, candidates: Iterable[Candidate]) -> tuple[bool | None, str]:
+    def _file(self, candidates: Iterable[Candidate]) -> Outcome:
         candidate = next(iter(candidates), None)
         if candidate is None:
             return None, "it offers no file"
@@ -140,7 +173,17 @@ class Check:
         return True, f"{kind}, {size}"
 
 
-def _lists(source: Source, refs: list[PlaylistRef]) -> tuple[bool | None, str]:
+def _health(source: Source, seen: _Seen) -> Outcome:
+    about = source.about if isinstance(source, Described) else None
+    if about is not None:
+        seen.licence = str(about.licence)
+        seen.rate = None if about.rate is None else float(about.rate)
+    health = source.health()
+    seen.configured, seen.message = bool(health.configured), str(health.message)
+    return True, ""
+
+
+def _lists(source: Source, refs: list[PlaylistRef]) -> Outcome:
     pools = list(islice(source.pools(), 100))
     for pool in pools:
         refs += islice(source.playlists(pool.external_id, progress=_patient()), 1000)
@@ -149,7 +192,7 @@ def _lists(source: Source, refs: list[PlaylistRef]) -> tuple[bool | None, str]:
     return (True if refs else None), _names((ref.name for ref in refs), len(refs), "list")
 
 
-def _read(source: Source, ref: PlaylistRef, songs: list[Song]) -> tuple[bool | None, str]:
+def _read(source: Source, ref: PlaylistRef, songs: list[Song]) -> Outcome:
     try:
         playlist: Playlist = source.read(ref.remote_id, known=_Nothing(), progress=_patient())
     except _LongEnough as so_far:
@@ -171,18 +214,30 @@ def _patient() -> Callable[..., None]:
     return progress
 
 
-def _tried(step: str, work: Callable[[], tuple[bool | None, str]]) -> Step:
-    started = time.monotonic()
+def _in_time(work: Callable[[], Outcome], *, seconds: float) -> Outcome | None:
+    """What came of ``work``; None where it has not ended by then, and goes on in a thread that nobody waits for."""
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(_tried(work)), name=_THREAD, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return outcomes[0] if outcomes else None
+
+
+def left_behind() -> bool:
+    """Whether a source that did not answer in time is still at it."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
+
+
+def _tried(work: Callable[[], Outcome]) -> Outcome:
     try:
-        ok, message = work()
+        return work()
     except MusicCloudError as error:
         again = " It may work later." if isinstance(error, TransientError) else ""
-        ok, message = False, f"{error.message} [{error.code}]{again}"
+        return False, f"{error.message} [{error.code}]{again}"
     except _LongEnough:
-        ok, message = True, f"still going on after {READ_SECONDS:.0f} s"
-    except Exception as error:  # a plug-in is anybody's, and the others are to be tried too
-        ok, message = False, f"it failed in an unexpected way ({type(error).__name__}: {error})"[:300]
-    return Step(step=step, ok=ok, message=message, seconds=round(time.monotonic() - started, 3))
+        return True, f"still going on after {READ_SECONDS:.0f} s"
+    except (Exception, SystemExit) as error:  # a plug-in is anybody's, and the others are to be tried too
+        return False, f"it failed in an unexpected way ({type(error).__name__}: {error})"[:300]
 
 
 def _request(source: Source, song: Song) -> SongDownload:

@@ -13,6 +13,7 @@ from common.settings import Settings, split_list
 from .api.client import ApiClient, make_client
 from .api.fields import Answer, Count, Flag, Id, Name, Seconds, Text, Url, licence_of, take
 from .api.source import MAX_RESULTS, ApiSource, Listing, search_words
+from .api.toplists import LENGTH, PREFIX, Toplists
 from .port import About, Candidate, Found, KnownSongs, Playlist, PlaylistRef, Pool, Progress, SearchQuery
 
 NAME = "jamendo"
@@ -21,6 +22,7 @@ RATE = 2.0
 PAGE = 200
 """The most that the API gives at once."""
 PLAYLISTS, ALBUMS = "playlists", "albums"
+_POPULARITY = {"week": "popularity_week", "month": "popularity_month", "all-time": "popularity_total"}
 _EXT = {"flac": "flac", "mp32": "mp3", "ogg": "ogg"}
 _BAD_CLIENT = frozenset({5, 11})
 _BUSY = frozenset({1, 6})
@@ -44,6 +46,7 @@ def create(settings: Settings) -> JamendoSource:
         client_id=settings.jamendo_client_id.get_secret_value() if settings.jamendo_client_id else "",
         audio_format=settings.jamendo_format,
         lists={PLAYLISTS: split_list(settings.jamendo_playlists), ALBUMS: split_list(settings.jamendo_albums)},
+        toplists=Toplists(settings.jamendo_toplists, setting="JAMENDO_TOPLISTS", source=NAME, title="Jamendo"),
     )
 
 
@@ -82,12 +85,18 @@ class _List(Answer):
 
 
 class JamendoSource(ApiSource[JamendoTrack]):
-    """A pool of playlists and one of albums, as the settings list them."""
+    """A pool of playlists, one of albums, and one for each toplist, as the settings list them."""
 
     name = NAME
 
     def __init__(
-        self, *, client: ApiClient | None, client_id: str, audio_format: str, lists: dict[str, tuple[str, ...]]
+        self,
+        *,
+        client: ApiClient | None,
+        client_id: str,
+        audio_format: str,
+        lists: dict[str, tuple[str, ...]],
+        toplists: Toplists,
     ) -> None:
         """``lists``: the ids to collect, by pool."""
         super().__init__(
@@ -104,6 +113,7 @@ class JamendoSource(ApiSource[JamendoTrack]):
         self._client_id = client_id
         self._format = audio_format
         self._lists = lists
+        self._toplists = toplists
 
     def pools(self) -> Iterator[Pool]:
         if self._client is None:
@@ -111,8 +121,12 @@ class JamendoSource(ApiSource[JamendoTrack]):
         for pool, name in ((PLAYLISTS, "Jamendo playlists"), (ALBUMS, "Jamendo albums")):
             if self._lists[pool]:
                 yield Pool(external_id=pool, name=name, kind="user" if pool == PLAYLISTS else "category")
+        yield from self._toplists.pools()
 
     def playlists(self, pool_external_id: str, *, progress: Progress) -> Iterator[PlaylistRef]:
+        if (toplist := self._toplists.of_pool(pool_external_id)) is not None:
+            yield toplist
+            return
         wanted = self._lists.get(pool_external_id)
         if not wanted or self._client is None:
             raise PermanentError("The Jamendo source has no such pool.", code="pool-missing")
@@ -126,10 +140,12 @@ class JamendoSource(ApiSource[JamendoTrack]):
                 yield PlaylistRef(remote_id=f"{pool_external_id}/{one}", name=names.get(one, f"Jamendo {one}"))
 
     def read(self, playlist_remote_id: str, *, known: KnownSongs, progress: Progress) -> Playlist:
+        if (toplist := self._toplists.find(playlist_remote_id)) is not None:
+            return self._read_toplist(toplist, progress)
         kind, _, number = playlist_remote_id.partition("/")
         if number not in self._lists.get(kind, ()):
             raise PermanentError(
-                f"This list is no longer in JAMENDO_{'ALBUMS' if kind == ALBUMS else 'PLAYLISTS'}.",
+                "This list is no longer in JAMENDO_PLAYLISTS, JAMENDO_ALBUMS or JAMENDO_TOPLISTS.",
                 code="playlist-missing",
             )
         listing = Listing()
@@ -156,6 +172,15 @@ class JamendoSource(ApiSource[JamendoTrack]):
         if head is None:
             raise PermanentError("Jamendo no longer has this list.", code="playlist-missing")
         return listing.playlist(PlaylistRef(remote_id=playlist_remote_id, name=head.name), cover_url=head.image)
+
+    def _read_toplist(self, ref: PlaylistRef, progress: Progress) -> Playlist:
+        order = ("order", _POPULARITY[ref.remote_id.removeprefix(PREFIX)])
+        answer = self._ask("/tracks/", order, ("limit", str(LENGTH)), ("type", _TYPES))
+        tracks = take(JamendoTrack, answer, limit=LENGTH)
+        progress(len(tracks.entries))
+        listing = Listing(limit=LENGTH)
+        listing.add((_found(track, self._format) for track in tracks.entries), refused=tracks.refused)
+        return listing.playlist(ref)
 
     def search(self, query: SearchQuery, *, limit: int) -> Sequence[Found]:
         def ask(words: str) -> Iterator[Found | None]:

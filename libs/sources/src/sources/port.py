@@ -37,9 +37,18 @@ class About:
     homepage: str | None = None
 
 
+TOPLIST = "toplist"
+"""The kind of a pool whose playlists stand among the toplists of a snapshot."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A group of playlists."""
+    """A group of playlists.
+
+    ``kind``: a word such as ``folder``, ``user`` or ``category``; only :data:`TOPLIST` has a meaning. A toplist has
+    the ``external_id`` of its pool, the others in that pool this and their own, so that one pool for each is best;
+    toplists whose pools have the same ``name`` are one group.
+    """
 
     external_id: str
     name: str
@@ -165,6 +174,16 @@ class Described(Protocol):
     """A source that says what people should know of it; a plug-in may leave it out."""
 
     about: About
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A source whose answers may take long; without it one that is searched is given two minutes and a half.
+
+    ``patience``: seconds that an answer may take, an hour at most. Waiting for the turns of its pace does not count.
+    """
+
+    patience: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,15 @@ class Sources:
             raise DependencyDown(self.broken[name], code="source-broken", retry_after=60)
         raise PermanentError(f"The source {name} is not in use here. Add it to SOURCES.", code="source-unknown")
 
+    def can_search(self, name: str) -> bool:
+        """Whether songs of others can be looked for there now: it can be searched, and is set up. May block."""
+        try:
+            source = self.ready.get(name)
+            return isinstance(source, Searchable) and source.health().configured
+        except Exception as error:  # a plug-in is anybody's
+            get_logger().warning("source health failed", source=name, exc_info=error)
+            return False
+
     def served(self, platforms: Sequence[str], *, by: Sequence[str]) -> tuple[str, ...]:
         """Those of ``platforms`` whose songs the sources ``by`` may give; empty: all that are in use.
 

@@ -13,6 +13,8 @@ from sources.urls import has_userinfo, normalize
 
 CLIENTS_SETTING = "PLUGIN_MUSICDL_CLIENTS"
 PLAYLISTS_SETTING = "PLUGIN_MUSICDL_PLAYLISTS"
+TOPLIST = "toplist:"
+"""Before the address of a list: it is a toplist, and stands among those of a snapshot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,33 +140,43 @@ class ListLink:
     client: Client
     list_id: str
     url: str
+    toplist: bool = False
 
 
 def list_links(setting: str, allowed: Sequence[Client]) -> tuple[ListLink, ...]:
     """The lists of PLUGIN_MUSICDL_PLAYLISTS. Raises :class:`ConfigurationError` for one that cannot be read."""
-    links = {}
+    links: dict[tuple[str, str], ListLink] = {}
     for written in split_list(setting):
+        address = written.removeprefix(TOPLIST).strip()
         try:
-            url = normalize(written.replace("/#/", "/", 1))
+            url = normalize(address.replace("/#/", "/", 1))
         except PermanentError:
             url = ""
         host = urlsplit(url).hostname or ""
         client = next((one for one in CLIENTS.values() if any(_within(host, known) for known in one.hosts)), None)
         list_id = _list_id(url)
-        if client is None or list_id is None or has_userinfo(written):
+        if client is None or list_id is None or has_userinfo(address):
             where = ", ".join(one.title for one in CLIENTS.values() if one.hosts)
             raise ConfigurationError(
                 f"{PLAYLISTS_SETTING} names {written[:200]!r}, which is no address of a list at one of these: {where}. "
-                "Correct it."
+                f"Correct it; before the address of a toplist write {TOPLIST} and nothing else."
             )
         if client not in allowed:
             raise ConfigurationError(
                 f"{PLAYLISTS_SETTING} names a list of {client.title}, which {CLIENTS_SETTING} does not allow. "
                 f"Add {client.name} there, or take the list out."
             )
-        links[client.name, list_id] = ListLink(
-            client=client, list_id=list_id, url=client.list_url.format(list_id) or url
+        link = ListLink(
+            client=client,
+            list_id=list_id,
+            url=client.list_url.format(list_id) or url,
+            toplist=address != written,
         )
+        if links.setdefault((client.name, list_id), link).toplist != link.toplist:
+            raise ConfigurationError(
+                f"{PLAYLISTS_SETTING} names the list {list_id[:80]!r} of {client.title} twice, once as a toplist and "
+                "once not. Take one of them out."
+            )
     return tuple(links.values())
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from common.errors import DependencyDown, MusicCloudError, PermanentError, TransientError, Waiting
+from common.errors import DependencyDown, MusicCloudError, PermanentError, TransientError
+from sources.api.pace import TurnWaiting
 
 from .folder import PrivateFolder
 
@@ -79,7 +80,9 @@ class Process:
         while not self._lock.acquire(timeout=_TICK):
             tick()
             if time.monotonic() > end:
-                raise Waiting("The musicdl library is busy with other songs.", code="musicdl-busy", seconds=PATIENCE)
+                raise TurnWaiting(
+                    "The musicdl library is busy with other songs.", code="musicdl-busy", seconds=PATIENCE
+                )
         try:
             running = self._ready(tick)
             try:

@@ -20,6 +20,7 @@ from common.telemetry import get_logger
 from sources.api.pace import Pace, rate_of
 from sources.api.source import MAX_SONGS, Listing, search_words
 from sources.port import (
+    TOPLIST,
     About,
     Candidate,
     Found,
@@ -35,7 +36,7 @@ from sources.port import (
 
 from .answers import Listed, Result, listed, remote_id
 from .clients import CLIENTS, CLIENTS_SETTING, OPEN, Client, ListLink, allowed_clients, list_links
-from .process import Process
+from .process import PATIENCE, START_SECONDS, Process
 from .words import Words
 
 NAME = "musicdl"
@@ -136,6 +137,8 @@ class MusicdlSource:
         self._pace = pace
         self._search_seconds = search_seconds
         self._list_seconds = list_seconds
+        # Three ways to ask, each of which may wait for another song and for the library to load.
+        self.patience = 3 * (search_seconds + PATIENCE) + START_SECONDS
         self._fresh: OrderedDict[str, tuple[HttpCandidate, float]] = OrderedDict()
         self._lock = threading.Lock()
         self._problem: tuple[str, float] | None = None
@@ -163,13 +166,22 @@ class MusicdlSource:
         return Health(available=now is None, message=now[0] if now else "")
 
     def pools(self) -> Iterator[Pool]:
-        if self._links:
+        if any(not link.toplist for link in self._links.values()):
             yield Pool(external_id=POOL, name=f"{self._title} playlists", kind="user")
+        for one, link in self._links.items():
+            if link.toplist:
+                # Each is a pool of its own: its id does not change with the others.
+                yield Pool(external_id=one, name=f"{link.client.title} toplists", kind=TOPLIST, url=link.url)
 
     def playlists(self, pool_external_id: str, *, progress: Progress) -> Iterator[PlaylistRef]:
-        if pool_external_id != POOL or not self._links:
+        listed = {
+            one: link
+            for one, link in self._links.items()
+            if (one == pool_external_id if link.toplist else pool_external_id == POOL)
+        }
+        if not listed:
             raise PermanentError("This source has no such pool.", code="pool-missing")
-        for one, link in self._links.items():
+        for one, link in listed.items():
             yield PlaylistRef(remote_id=one, name=f"{link.client.title} {link.list_id}", url=link.url)
 
     def read(self, playlist_remote_id: str, *, known: KnownSongs, progress: Progress) -> Playlist:

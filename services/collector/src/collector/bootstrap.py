@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from collector import migrations
 from collector.adapters.apply import CATALOG_KEY, STATUS_KEY, Writer
 from collector.adapters.database import FILE_NAME, open_record
 from collector.adapters.follow import Follower
@@ -19,7 +20,8 @@ from collector.settings import CollectorSettings
 from common.audit import Needs, media_place, state_place
 from common.bus.facts import FactWriter
 from common.contracts.names import Stage
-from common.database import location_of, opened
+from common.database import Location, location_of, opened
+from common.database_migrations import newer_database
 from common.metrics_names import SOURCE_UP
 from common.runtime import Runtime
 from common.telemetry import ContextThreads
@@ -35,10 +37,18 @@ def needs(settings: CollectorSettings) -> Needs:
     """The mounted folder if there is one, and a database of its own, unless a server has it."""
     state, media = state_place(settings), media_place(settings)
     reads = () if media is None else (media,)
+    usable = (lambda: load_sources(settings), lambda: _location(settings))
     if settings.database_url:
-        return Needs(reads=reads)
+        return Needs(reads=reads, settings=usable)
     database = settings.state / FILE_NAME
-    return Needs(writes=(state,), reads=reads, databases=((state, database),), owned=(("collector", database),))
+    return Needs(
+        writes=(state,),
+        reads=reads,
+        databases=((state, database),),
+        owned=(("collector", database),),
+        more=(lambda: newer_database(database, package=migrations),),
+        settings=usable,
+    )
 
 
 async def build(runtime: Runtime) -> None:
@@ -46,7 +56,7 @@ async def build(runtime: Runtime) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = cast(CollectorSettings, runtime.settings)
     sources = load_sources(settings)
-    location = location_of(settings, service=settings.SERVICE, file=settings.state / FILE_NAME)
+    location = _location(settings)
     database = await opened(lambda: open_record(location))
     runtime.on_stop(database.close)
     if database.is_server:
@@ -82,6 +92,7 @@ async def build(runtime: Runtime) -> None:
         threads=threads,
         shrink_limit=settings.playlist_shrink_limit,
         record_wait=settings.record_wait_seconds,
+        download_sources=settings.download_sources,
     )
     loop = WorkLoop(
         bus=runtime.bus,
@@ -101,6 +112,11 @@ async def build(runtime: Runtime) -> None:
 
     runtime.add_work(loop)
     runtime.on_setting("COLLECTOR_CONCURRENCY", resize)
+    runtime.on_setting("DOWNLOAD_SOURCES", desk.set_download_sources)
+
+
+def _location(settings: CollectorSettings) -> Location:
+    return location_of(settings, service=settings.SERVICE, file=settings.state / FILE_NAME)
 
 
 def _until(stop: asyncio.Event, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

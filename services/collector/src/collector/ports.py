@@ -28,11 +28,27 @@ class KnownSong:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Givers:
+    """The sources that may give files: each its own songs, and those that can be ``searched`` others' songs as well."""
+
+    listed: frozenset[str] = frozenset()
+    searched: frozenset[str] = frozenset()
+
+    def of(self, platform: str) -> frozenset[str]:
+        """Those that may give a song of ``platform``."""
+        return self.searched | (self.listed & {platform})
+
+
+NOBODY = Givers()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GivenUp:
-    """A song that failed for good, for what was listed then."""
+    """A song that failed for good, for what was listed then and the sources that might have given it."""
 
     wish: str
     code: str
+    givers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +104,8 @@ class Record(Protocol):
         """The same songs as requests of job 0."""
         ...
 
-    def holdings(self, ids: Iterable[int]) -> Mapping[int, Holding]:
-        """What there is of them; a song without anything is left out."""
+    def holdings(self, ids: Iterable[int], *, givers: Givers = NOBODY) -> Mapping[int, Holding]:
+        """What there is of them; a song without anything is left out. ``givers``: those of the job."""
         ...
 
     def still_listed(self, pairs: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
@@ -107,10 +123,17 @@ class Record(Protocol):
         ...
 
     def wanted(
-        self, job_id: int, platforms: Iterable[str], *, playlists: Collection[int] = (), after: int, limit: int
+        self,
+        job_id: int,
+        platforms: Iterable[str],
+        *,
+        playlists: Collection[int] = (),
+        givers: Givers = NOBODY,
+        after: int,
+        limit: int,
     ) -> list[SongDownload]:
         """Songs with an id above ``after`` that are listed (in ``playlists``, if any are named), not stored
-        and not given up; by id."""
+        and not given up with all of ``givers``; by id."""
         ...
 
     def uploads(self, job_id: int, backend: str, *, after: tuple[int, str], limit: int) -> list[FileUpload]:

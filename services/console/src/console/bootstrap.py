@@ -15,15 +15,18 @@ from common.audit import Needs, Place, Port, StartRefused, examine, state_place
 from common.bus.readers import ReaderDesk
 from common.contracts.facts import BackendDefined
 from common.contracts.names import LIBRARY_BACKEND, BackendKind
-from common.database import location_of, opened
+from common.database import Location, location_of, opened
+from common.database_migrations import newer_database
 from common.env_file import words_of
 from common.errors import ConfigurationError
 from common.redaction import MASK, Redaction, secrets_of
 from common.runtime import Runtime
 from common.secret_files import ensure_secrets
 from common.settings import load
+from common.storage.folders import LOCAL_BACKEND, backend_names
+from console import migrations
 from console.adapters.env_store import EnvStore
-from console.adapters.facts import LOCAL_BACKEND, CatalogDesk
+from console.adapters.facts import CatalogDesk
 from console.adapters.hub import Hub
 from console.adapters.jobs_store import BusJobsStore
 from console.adapters.ledger import Database, ItemStore, JournalStore, Pruner, RunStore, ScheduleStore, SessionStore
@@ -76,16 +79,19 @@ def prepare() -> None:
 def needs(settings: ConsoleSettings) -> Needs:
     """The address that people open, and a database of its own, unless a server has it."""
     ports = (Port(setting="WEB_PORT", host=settings.web_host, number=settings.web_port),)
+    usable = (lambda: backend_names(settings), lambda: _location(settings))
     if settings.database_url:
-        return Needs(ports=ports)
+        return Needs(ports=ports, settings=usable)
     folder = state_place(settings)
     if settings.ops_db_path is not None:
-        folder = Place(setting="OPS_DB_PATH", spelled='"$(dirname "$OPS_DB_PATH")"', path=settings.ops_db.parent)
+        folder = Place(setting="OPS_DB_PATH", path=settings.ops_db.parent)
     return Needs(
         writes=(folder,),
         databases=((folder, settings.ops_db),),
         owned=(("console", settings.ops_db),),
         ports=ports,
+        more=(lambda: newer_database(settings.ops_db, package=migrations),),
+        settings=usable,
     )
 
 
@@ -95,7 +101,7 @@ async def build(runtime: Runtime) -> None:
     assert isinstance(settings, ConsoleSettings)
     if settings.console_token is None:
         raise ConfigurationError("CONSOLE_TOKEN is not set; start the console with `console serve`, which makes one.")
-    location = location_of(settings, service=settings.SERVICE, file=settings.ops_db)
+    location = _location(settings)
     database = await opened(lambda: Database(location))
     runtime.on_stop(database.close)
     if database.opened.is_server:
@@ -154,7 +160,8 @@ async def build(runtime: Runtime) -> None:
     )
     schedules = ScheduleStore(database)
     scheduler = Scheduler(schedules=schedules, submit=control, on_change=on_change)
-    catalog, letters, hub = CatalogDesk(bus), DeadLetters(bus), Hub(stop=runtime.stop)
+    catalog = CatalogDesk(bus, backends=backend_names(settings))
+    letters, hub = DeadLetters(bus), Hub(stop=runtime.stop)
     desk = Desk(
         settings=settings,
         control=control,
@@ -171,7 +178,7 @@ async def build(runtime: Runtime) -> None:
         configuration=configuration,
         scheduler=scheduler,
         replays=Replays(letters=letters, items=items, runs=runs, control=control),
-        songs=Songs(facts=catalog, runs=runs, items=items, control=control),
+        songs=Songs(facts=catalog, runs=runs, items=items, control=control, sources=settings.source_names),
         resolver=ResolverDesk(bus),
         hub=hub,
         beat=runtime.heartbeat,
@@ -256,3 +263,7 @@ def masked(settings: ConsoleSettings) -> dict[str, Any]:
         else:
             kept[name] = redact(str(value))
     return kept
+
+
+def _location(settings: ConsoleSettings) -> Location:
+    return location_of(settings, service=settings.SERVICE, file=settings.ops_db)

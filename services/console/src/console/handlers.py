@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -231,6 +232,7 @@ class WorkerRegister:
         self._fleet = fleet
         self._journal = journal
         self._every = every
+        self._known: dict[tuple[str, str], WorkerSeen] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until ``stop``."""
@@ -247,9 +249,14 @@ class WorkerRegister:
                 )
                 for member in self._fleet.members(at)
             ]
+            now_there = {(one.service, one.instance): one for one in seen}
+            ended = [one for key, one in self._known.items() if key not in now_there and one.status != "lost"]
+            self._known = now_there
             # A register of a moment ago is worth nothing: what the disk does not take is left out.
             with contextlib.suppress(LedgerUnwritable):
-                if seen:
-                    await asyncio.to_thread(self._journal.seen, seen)
+                if seen or ended:
+                    await asyncio.to_thread(
+                        self._journal.seen, [*seen, *(replace(one, status="ended") for one in ended)]
+                    )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._every)

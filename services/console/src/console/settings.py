@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from common.settings import Settings, split_list
+from common.settings import HTTP_URL, Settings, host_list, split_list
 
 MIN_CREDENTIAL_CHARS = 16
 """Shorter credentials are guessed; the one made at first start has 48."""
@@ -34,14 +34,16 @@ class ConsoleSettings(Settings):
         default="", description="names under which browsers reach the console, separated by commas"
     )
     origin_public_url: str = Field(
-        default="http://127.0.0.1:8422", description="URL under which players reach the origin"
+        default="http://127.0.0.1:8422", pattern=HTTP_URL, description="URL under which players reach the origin"
     )
     origin_token_secret: SecretStr | None = Field(default=None, description="signs stream links; made at first start")
     source_max_in_flight: int = Field(
-        default=64, ge=1, le=10_000, description="items of one source under way at once, over all workers"
+        default=64, ge=1, le=10_000, description="items of one source under way at once in each job, over all workers"
     )
     source_limits: str = Field(
-        default="", description="the same for single sources, such as jamendo=2,feed=16; the rest keep the other limit"
+        default="",
+        description="items of single sources under way at once over all jobs and workers, in each stage, such as "
+        "jamendo=2,feed=16; the rest keep the other limit",
     )
     history_days: int = Field(
         default=90, ge=1, le=36_500, description="jobs that ended longer ago are forgotten, with their items and logs"
@@ -62,6 +64,11 @@ class ConsoleSettings(Settings):
                 "make one with: openssl rand -base64 36"
             )
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        return host_list(value)
 
     @field_validator("source_limits")
     @classmethod

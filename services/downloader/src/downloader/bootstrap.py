@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
-from common.audit import Needs, library_place, media_place, setting_place, state_place
+from common.audit import Needs, Place, library_place, media_place, state_place
+from common.contracts.jobs import KEPT_DETAIL, KeptSettings
 from common.contracts.names import Stage
-from common.database import location_of, opened
+from common.database import Location, location_of, opened
+from common.database_migrations import newer_database
 from common.errors import ConfigurationError
 from common.resolver_stats import SERVICE as STATISTICS
 from common.resolver_stats import STATISTICS_FILE
 from common.runtime import Runtime
 from common.settings import split_list
+from common.storage.folders import backend_names
 from common.telemetry import ContextThreads, get_logger
 from common.work import WorkLoop
+from downloader import migrations
 from downloader.adapters.choices import Choices
 from downloader.adapters.decoder import AudioInspector
 from downloader.adapters.disk import Disk
@@ -37,7 +42,6 @@ from downloader.service.resolve import Finder
 from downloader.service.store import StoreSong
 from downloader.settings import DownloaderSettings
 from sources.addresses import AddressPolicy
-from sources.api.pace import PATIENCE as PACE_PATIENCE
 from sources.http import GuardedHttp
 from sources.registry import load_sources
 
@@ -47,7 +51,7 @@ DATABASE = "downloader.db"
 def needs(settings: DownloaderSettings) -> Needs:
     """It alone writes the library, which no other stack may; songs move from the spool into it in one step."""
     library, state, media = library_place(settings), state_place(settings), media_place(settings)
-    spool = setting_place(settings, "spool_dir", settings.spool, default=library, below=".spool")
+    spool = Place(setting="SPOOL_DIR", path=settings.spool)
     return Needs(
         writes=(library, spool) if settings.database_url else (library, spool, state),
         reads=() if media is None else (media,),
@@ -57,6 +61,14 @@ def needs(settings: DownloaderSettings) -> Needs:
         one_file_system=((spool, library),),
         claims=library,
         reserves=((library, int(settings.min_free_space)),),
+        more=() if settings.database_url else (lambda: newer_database(settings.state / DATABASE, package=migrations),),
+        settings=(
+            lambda: parse_layout(settings.download_layout),
+            lambda: load_sources(settings),
+            lambda: _order(settings),
+            lambda: backend_names(settings),
+            lambda: _location(settings),
+        ),
     )
 
 
@@ -68,7 +80,7 @@ async def build(runtime: Runtime) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     disk = Disk(path=settings.library, reserve=int(settings.min_free_space))
     spool = SpoolFolder(settings.spool)
-    location = location_of(settings, service=settings.SERVICE, file=settings.state / DATABASE)
+    location = _location(settings)
     rejects = await opened(lambda: RejectDatabase(location))
     if rejects.database.is_server:
         runtime.add_task("database", lambda: rejects.database.watch(runtime.stop))
@@ -76,15 +88,11 @@ async def build(runtime: Runtime) -> None:
     sources = load_sources(settings)
     desk = SourceDesk(
         sources,
-        # A search may take three requests, each of which waits for its turn.
-        patience=3 * (settings.source_timeout_seconds + PACE_PATIENCE),
+        # A search may take three requests; the rest is for what else a source does.
+        patience=60 + 3 * settings.source_timeout_seconds,
         tell_every=min(5.0, settings.stall_seconds / 4),
     )
-    order = SourceOrder(settings.source_names, warn=lambda words: get_logger().warning("source not used", reason=words))
-    try:
-        order.set(settings.download_sources)
-    except ValueError as error:
-        raise ConfigurationError(f"{error}. Correct DOWNLOAD_SOURCES, or leave it empty.") from None
+    order = _order(settings, warn=lambda words: get_logger().warning("source not used", reason=words))
     numbers = ResolverNumbers(
         location_of(settings, service=STATISTICS, file=settings.state / STATISTICS_FILE),
         warmup_attempts=settings.resolver_warmup_attempts,
@@ -130,6 +138,7 @@ async def build(runtime: Runtime) -> None:
         threads=threads,
         import_mode=settings.import_mode,
         choices=choices,
+        backends=backend_names(settings),
         max_tries=settings.max_tries,
         job_runs=lambda job_id: runtime.jobs.state.job(job_id) is not None,
     )
@@ -161,6 +170,8 @@ async def build(runtime: Runtime) -> None:
     runtime.numbers.folder("library", settings.library, reserve=int(settings.min_free_space))
     runtime.numbers.folder("state", settings.state)
     runtime.add_detail("sources", lambda: sorted(sources.ready))
+    kept = KeptSettings(import_mode=settings.import_mode, download_layout=settings.download_layout)
+    runtime.add_detail(KEPT_DETAIL, lambda: kept.model_dump(mode="json"))
     runtime.add_detail("download_sources", lambda: list(order.get() or desk.in_use()))
     runtime.on_stop(numbers.close)
     runtime.on_stop(rejects.close)
@@ -168,3 +179,16 @@ async def build(runtime: Runtime) -> None:
     runtime.on_stop(handler.tidy)
     threads.submit(spool.clean)
     threads.submit(matches.prune)
+
+
+def _location(settings: DownloaderSettings) -> Location:
+    return location_of(settings, service=settings.SERVICE, file=settings.state / DATABASE)
+
+
+def _order(settings: DownloaderSettings, *, warn: Callable[[str], None] = lambda _: None) -> SourceOrder:
+    order = SourceOrder(settings.source_names, warn=warn)
+    try:
+        order.set(settings.download_sources)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}. Correct DOWNLOAD_SOURCES, or leave it empty.") from None
+    return order

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from common.contracts.facts import FileStored
 from common.contracts.names import LIBRARY_BACKEND, ImportMode
 from common.contracts.work import SongDownload
 from common.errors import MusicCloudError, Waiting
@@ -15,8 +16,9 @@ from common.telemetry import get_logger
 from common.work import ItemContext, Outcome, skipped, succeeded
 from downloader.adapters.choices import Choices
 from downloader.adapters.facts import Known, StoredFacts, WrongLastSequence, is_of
-from downloader.ports import SongLock, Watch
-from downloader.service.judge import is_chosen
+from downloader.ports import NO_CHOICE, SongLock, Watch
+from downloader.service.judge import is_chosen, is_current, is_same_recording
+from downloader.service.layout import parse_layout
 from downloader.service.store import REFERENCE_SOURCE, Already, Ready, Request, StoreSong
 
 R = TypeVar("R")
@@ -28,6 +30,7 @@ _NOTHING = Known(fact=None, sequence=0, id="")
 class DownloadSong:
     """The handler of ``song.download.requested``. ``threads`` must hold as many as items are in hand.
 
+    ``backends``: the file systems that may have a song, of which only the library is written.
     ``job_runs`` says whether a job still exists: what a canceled one leaves is removed, what an
     interrupted one leaves is continued.
     """
@@ -40,6 +43,7 @@ class DownloadSong:
         threads: Executor,
         import_mode: ImportMode,
         choices: Choices,
+        backends: Sequence[str],
         max_tries: int,
         job_runs: Callable[[int], bool],
     ) -> None:
@@ -48,12 +52,13 @@ class DownloadSong:
         self._threads = threads
         self._import_mode = import_mode
         self._choices = choices
+        self._backends = backends
         self._max_tries = max_tries
         self._job_runs = job_runs
         self._untidy: deque[tuple[Ready, list[SongLock]]] = deque()
 
     async def __call__(self, item: SongDownload, context: ItemContext) -> Outcome:
-        request, before = await self._request(item, context)
+        request, known = await self._request(item, context)
         watch = Watch(progress=context.progress, canceled=context.canceled.is_set)
         held: list[SongLock] = []
 
@@ -72,7 +77,7 @@ class DownloadSong:
             result = await asyncio.shield(thread)
             if result is None:
                 # Whoever had the song has stored it by now, most likely.
-                request, before = await self._request(item, context)
+                request, known = await self._request(item, context)
                 thread = loop.run_in_executor(self._threads, work)
                 result = await asyncio.shield(thread)
             assert result is not None
@@ -82,7 +87,8 @@ class DownloadSong:
             if isinstance(result, Already):
                 outcome = _already(result)
             else:
-                outcome = await self._publish(request, result, before, context)
+                outcome = await self._publish(request, result, known[result.fact.backend], context)
+            await self._retire_others(result.fact, request, known, context)
         except asyncio.CancelledError:
             # The thread notices that it must stop; the song stays locked until it has.
             thread.add_done_callback(lambda done: self._stopped(done, item, held))
@@ -101,27 +107,34 @@ class DownloadSong:
                 loop.call_later(_TIDY_SECONDS, self._threads.submit, self.tidy)
         return outcome
 
-    async def _request(self, item: SongDownload, context: ItemContext) -> tuple[Request, Known]:
+    async def _request(self, item: SongDownload, context: ItemContext) -> tuple[Request, dict[str, Known]]:
+        """The song with what is known of its files, the latter also by backend."""
         mode = context.job.import_mode or self._import_mode
-        stored = await self._facts.read(LIBRARY_BACKEND, item.song_id)
-        referenced = _NOTHING
-        by_reference = mode is ImportMode.REFERENCE and item.source == REFERENCE_SOURCE
-        if by_reference:
-            referenced = await self._facts.read(REFERENCE_SOURCE, item.song_id)
         # A person who asks for a song again may have chosen just now.
         choice = await self._choices.of(item.song_id, ask=item.force)
-        before, backend = (referenced, REFERENCE_SOURCE) if by_reference else (stored, LIBRARY_BACKEND)
+        known = {LIBRARY_BACKEND: await self._facts.read(LIBRARY_BACKEND, item.song_id)}
+        for backend in self._backends:
+            in_place = backend == REFERENCE_SOURCE == item.source and mode is ImportMode.REFERENCE
+            # What else there is matters only where another recording may take its place.
+            if backend not in known and (in_place or item.force or choice != NO_CHOICE):
+                known[backend] = await self._facts.read(backend, item.song_id)
+        mine = (
+            backend
+            for backend, one in known.items()
+            if one.fact is not None and not one.fact.removed and is_of(one, backend, item.song_id, context.cause)
+        )
         return Request(
             song=item,
             mode=mode,
             cause=context.cause,
-            known=stored.fact,
-            referenced=referenced.fact,
-            mine=is_of(before, backend, item.song_id, context.cause),
+            known=known[LIBRARY_BACKEND].fact,
+            referenced=known.get(REFERENCE_SOURCE, _NOTHING).fact,
+            mine=next(mine, None),
             choice=choice,
             only=context.job.download_sources,
+            layout=parse_layout(context.job.download_layout) if context.job.download_layout else None,
             last_try=context.tries + 1 >= self._max_tries,
-        ), before
+        ), known
 
     async def _publish(self, request: Request, ready: Ready, before: Known, context: ItemContext) -> Outcome:
         try:
@@ -137,6 +150,19 @@ class DownloadSong:
                 return _stored(ready)
             await self._facts.replace(ready.fact, context=context)
         return _stored(ready)
+
+    async def _retire_others(
+        self, kept: FileStored, request: Request, known: dict[str, Known], context: ItemContext
+    ) -> None:
+        """Only one recording of a song is current: what another backend has of it ends, the file before the fact."""
+        for backend, before in known.items():
+            other = before.fact
+            if backend == kept.backend or other is None or other.removed:
+                continue
+            if is_same_recording(other, kept, request.song) and is_current(other, request.song, request.choice):
+                continue
+            await self._in_thread(self._store.retire, other)
+            await self._facts.replace(other.model_copy(update={"removed": True}), context=context)
 
     def tidy(self) -> None:
         """Finish what was stored but not tidied up after."""

@@ -272,7 +272,8 @@ class Asked:
     """A source that was searched for a song. ``why``: it was asked at this place; ``problem``: it did not answer.
 
     ``results``: how many it had, of which so many were ``accepted``; ``verified``: whether the bytes of one of
-    these were the song, None where none was fetched.
+    these were the song, None where none was fetched; ``refused``: why none of them ever will be. ``at``: when it
+    answered, in seconds since the epoch; ``waits_since``: since when the song waits for it.
     """
 
     source: str
@@ -281,13 +282,29 @@ class Asked:
     accepted: int = 0
     verified: bool | None = None
     problem: str | None = None
+    refused: str | None = None
+    at: float = 0.0
+    waits_since: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it need not be asked again: it answered, and has nothing that could still be the song."""
+        return self.problem is None and (not self.accepted or self.refused is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """A search that was kept: who was asked, and the best of what they had."""
+
+    asked: Sequence[Asked] = ()
+    found: Sequence[Found] = ()
 
 
 class Matches(Protocol):
     """The last search of each song that its own source could not give. Never raises: no song fails for it."""
 
-    def asked(self, song_id: int, *, job_id: int) -> Sequence[Asked]:
-        """The sources that the last search for the song asked, where it was done for this job."""
+    def last(self, song_id: int, *, job_id: int) -> Searched:
+        """The last search for the song, where it was done for this job."""
         ...
 
     def keep(self, song_id: int, judged: Sequence[Judged], asked: Sequence[Asked], *, job_id: int) -> None:

@@ -25,11 +25,6 @@ class DownloaderSettings(Settings):
         description="how files of a mounted folder enter the library: reference, hardlink, reflink (else a copy), copy",
     )
     download_layout: str = Field(default=DEFAULT_LAYOUT, description="where a song is filed in the library")
-    download_sources: str = Field(
-        default="",
-        description="sources that give files, in the order to try them, separated by commas; empty: all of SOURCES. "
-        "A song's own source comes first; after RESOLVER_WARMUP_ATTEMPTS experience orders the others",
-    )
     resolver_warmup_attempts: int = Field(
         default=1000, ge=0, description="tries for the songs of one source before experience orders the others"
     )

@@ -47,6 +47,7 @@ def needs(settings: ExporterSettings) -> Needs:
         ports=(Port(setting="EXPORTER_PORT", host=settings.exporter_host, number=settings.exporter_port),),
         # A rebuild puts it aside, whatever made it.
         more=() if settings.exporter_rebuild else (lambda: newer_catalog(settings.database),),
+        settings=(lambda: _keys(settings), lambda: settings.catalog_tokens),
     )
 
 
@@ -116,9 +117,9 @@ async def build(runtime: Runtime) -> None:
     _tell_snapshot(runtime, projector, publisher)
 
 
-def _signing(settings: ExporterSettings) -> Signing | None:
-    """The keys of this installation. Raises ConfigurationError when one cannot be read."""
-    keys = []
+def _keys(settings: ExporterSettings) -> list[SigningKey | None]:
+    """What signs now, and what will sign next. Raises ConfigurationError when one cannot be read."""
+    keys: list[SigningKey | None] = []
     for name, secret in (
         ("SNAPSHOT_SIGNING_KEY", settings.snapshot_signing_key),
         ("SNAPSHOT_NEXT_SIGNING_KEY", settings.snapshot_next_signing_key),
@@ -127,7 +128,11 @@ def _signing(settings: ExporterSettings) -> Signing | None:
             keys.append(SigningKey.from_text(secret.get_secret_value()) if secret else None)
         except KeyFormatError as error:
             raise ConfigurationError(f"{name} cannot be used: {error.message}", code=error.code) from None
-    key, next_key = keys
+    return keys
+
+
+def _signing(settings: ExporterSettings) -> Signing | None:
+    key, next_key = _keys(settings)
     if key is None:
         get_logger().warning("snapshots are not signed, and mirrors refuse them; `music-cloud init` makes a key")
         return None

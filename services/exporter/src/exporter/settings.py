@@ -9,9 +9,7 @@ from pydantic import ByteSize, Field, SecretStr, field_validator
 
 from common.contracts.names import Token
 from common.errors import ConfigurationError
-from common.settings import MIN_SECRET_BYTES, Settings, split_list
-
-_URL = r"^https?://\S+$"
+from common.settings import HTTP_URL, MIN_SECRET_BYTES, Settings, split_list
 
 
 class ExporterSettings(Settings):
@@ -56,7 +54,7 @@ class ExporterSettings(Settings):
     )
     exporter_public_url: str | None = Field(
         default=None,
-        pattern=_URL,
+        pattern=HTTP_URL,
         description="URL of the exporter as mirrors see it, behind a proxy; default: what they asked",
     )
     pack_url_seconds: int = Field(
@@ -75,11 +73,11 @@ class ExporterSettings(Settings):
     )
     snapshot_prefix: str = Field(default="", description="put in front of every key in it")
     snapshot_public_endpoint: str | None = Field(
-        default=None, pattern=_URL, description="URL of the S3 server as mirrors see it; default: OBJECT_ENDPOINT"
+        default=None, pattern=HTTP_URL, description="URL of the S3 server as mirrors see it; default: OBJECT_ENDPOINT"
     )
     snapshot_public_base_url: str | None = Field(
         default=None,
-        pattern=_URL,
+        pattern=HTTP_URL,
         description="URL under which the public reads SNAPSHOT_BUCKET; empty: presigned URLs",
     )
     snapshot_upload_seconds: float = Field(

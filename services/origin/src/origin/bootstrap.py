@@ -20,7 +20,12 @@ def needs(settings: OriginSettings) -> Needs:
     """It reads the folders and listens; a stream is two open files."""
     port = Port(setting="ORIGIN_PORT", host=settings.origin_host, number=settings.origin_port)
     places = (library_place(settings), media_place(settings))
-    return Needs(reads=tuple(place for place in places if place is not None), ports=(port,), open_files=_MANY_FILES)
+    return Needs(
+        reads=tuple(place for place in places if place is not None),
+        ports=(port,),
+        open_files=_MANY_FILES,
+        settings=(lambda: settings.token_secrets, lambda: backend_folders(settings)),
+    )
 
 
 async def build(runtime: Runtime) -> None:

@@ -22,7 +22,9 @@ from uploader.settings import MAX_CONCURRENCY, UploaderSettings
 def needs(settings: UploaderSettings) -> Needs:
     """It reads what it copies, once there is a store to copy to."""
     places = (library_place(settings), media_place(settings)) if settings.object_store_configured else ()
-    return Needs(reads=tuple(place for place in places if place is not None))
+    return Needs(
+        reads=tuple(place for place in places if place is not None), settings=(lambda: backend_folders(settings),)
+    )
 
 
 async def build(runtime: Runtime) -> None:

@@ -21,10 +21,11 @@ from cli.backup.layout import DATABASES, ENV_FILES, PROJECTIONS, STREAMS, archiv
 from cli.backup.records import to_line
 from cli.backup.settings import BackupSettings
 from cli.backup.streams import key_value_streams, read_stream, stream_info
-from cli.files import Locked, sync_folder, take_lock
+from cli.files import Locked, take_lock
 from common.bus import Bus
 from common.bus.streams import JOBS_STREAM
 from common.contracts.streams import CATALOG, STATUS
+from common.private_files import sync_folder
 from common.secret_files import SECRETS_DIR
 from common.settings import env_files
 

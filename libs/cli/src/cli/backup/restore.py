@@ -28,7 +28,7 @@ from cli.backup.records import Record, from_lines
 from cli.backup.settings import BackupSettings
 from cli.backup.streams import drop_stream, key_value_streams, make_bucket, read_stream, stream_info, write_stream
 from cli.backup.unfinished import put_back
-from cli.files import Locked, sync_folder, take_lock, write_private
+from cli.files import Locked, take_lock
 from common.audit import RESTORE_MARKER
 from common.bus import Bus
 from common.bus.jobs import JOBS_SUBJECT
@@ -36,6 +36,7 @@ from common.bus.streams import JOBS_STREAM, ensure_streams
 from common.contracts.envelope import UndecodableMessage, decode, encode, wrap
 from common.contracts.jobs import JobsState
 from common.contracts.streams import LOG, WORK
+from common.private_files import sync_folder, write_private
 from common.secret_files import SECRETS_DIR
 from common.settings import ENV_FILES, env_files
 

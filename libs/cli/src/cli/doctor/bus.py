@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
+from pathlib import Path
 
 import nats.errors
 from nats.js.api import StreamConfig
@@ -12,6 +14,7 @@ from nats.js.errors import NotFoundError
 from cli import nats_config
 from cli.doctor.row import Row, error, from_finding, ok, warning
 from cli.settings import CliSettings
+from common.audit.commands import in_container, init_command
 from common.audit.process import clock_finding
 from common.bus.connection import Bus
 from common.bus.streams import JOBS_STREAM
@@ -37,9 +40,10 @@ def bus_rows(settings: CliSettings) -> list[Row]:
     except BusUnavailable as problem:
         return [error("bus", problem.message, _start_command(settings))]
     except ConfigurationError as problem:
-        return [error("bus", problem.message, "music-cloud init")]
+        return [error("bus", problem.message, init_command())]
     except TimeoutError:
-        return [error("bus", f"The bus answers, but not to every question within {_PATIENCE:.0f} s.")]
+        words = f"The bus answers, but not to every question within {_PATIENCE:.0f} s."
+        return [error("bus", words, _log_command(settings))]
 
 
 def durability_row(settings: CliSettings, version: nats_config.Version) -> Row:
@@ -49,6 +53,7 @@ def durability_row(settings: CliSettings, version: nats_config.Version) -> Row:
             "durability",
             "This nats-server has no `sync_interval: always`, so that a power cut may lose what it acknowledged in "
             "the last two minutes. Use version 2.10 or newer.",
+            "grep -n NATS_VERSION config/music-cloud.env" if in_container() else "nats-server --version",
         )
     path = settings.root_dir / "nats" / nats_config.CONFIG_FILE
     try:
@@ -61,7 +66,7 @@ def durability_row(settings: CliSettings, version: nats_config.Version) -> Row:
         "durability",
         f"{path} lacks `sync_interval: always`, so that a power cut may lose what was acknowledged. Start the server "
         "again with a configuration made for its version.",
-        f"music-cloud init --nats-config {path}",
+        _configure_command(path),
     )
 
 
@@ -75,7 +80,9 @@ def stream_row(spec: StreamSpec, config: StreamConfig) -> Row | None:
     if not wrong:
         return None
     return warning(
-        "streams", f"{spec.name} has another {' and '.join(wrong)} than we need. The console mends it when it starts."
+        "streams",
+        f"{spec.name} has another {' and '.join(wrong)} than we need. The console mends it when it starts.",
+        _console_command(),
     )
 
 
@@ -86,7 +93,7 @@ async def _look(settings: CliSettings) -> list[Row]:
         version = (answered.major, answered.minor, answered.patch)
         words = ".".join(map(str, version))
         rows = [ok("bus", f"nats-server {words} answers."), durability_row(settings, version)]
-        rows += await _stream_rows(bus)
+        rows += await _stream_rows(bus, _log_command(settings))
         if (off := await clock_finding(bus.nc)) is not None:
             rows.append(from_finding("clock", off))
         return rows
@@ -94,7 +101,7 @@ async def _look(settings: CliSettings) -> list[Row]:
         await bus.close()
 
 
-async def _stream_rows(bus: Bus) -> list[Row]:
+async def _stream_rows(bus: Bus, log: str) -> list[Row]:
     rows: list[Row] = []
     missing = []
     names = [spec.name for spec in STREAMS]
@@ -106,14 +113,31 @@ async def _stream_rows(bus: Bus) -> list[Row]:
             continue
         except (nats.errors.Error, TimeoutError) as problem:
             words = str(problem) or type(problem).__name__
-            return [error("streams", f"JetStream does not answer ({words}). Look into the log of nats-server.")]
+            return [error("streams", f"JetStream does not answer ({words}). The log of nats-server says why.", log)]
         if spec is not None and (row := stream_row(spec, info.config)) is not None:
             rows.append(row)
     if missing:
-        rows.append(warning("streams", f"{', '.join(missing)} are not there yet; the console makes them at its start."))
+        words = f"{', '.join(missing)} are not there yet; the console makes them at its start."
+        rows.append(warning("streams", words, _console_command()))
     return rows or [ok("streams", f"{', '.join(names)} are as they should be.")]
 
 
 def _start_command(settings: CliSettings) -> str:
     host, _ = nats_config.listen_address(settings.nats_url)
     return "make run" if host in {"127.0.0.1", "localhost", "::1"} else "docker compose up -d nats"
+
+
+def _log_command(settings: CliSettings) -> str:
+    if in_container():
+        return "docker compose logs --tail 20 nats"
+    return f"tail -n 20 {shlex.quote(str(settings.logs / 'nats.log'))}"
+
+
+def _console_command() -> str:
+    return "docker compose restart console" if in_container() else "console"
+
+
+def _configure_command(path: Path) -> str:
+    if in_container():
+        return f"{init_command()} && docker compose up -d --force-recreate nats"
+    return f"music-cloud init --nats-config {shlex.quote(str(path))}"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from cli.doctor.row import Row, error, from_finding, ok, warning
 from cli.ports import is_free
 from cli.settings import CliSettings
-from common.audit import Needs, Place, examine, library_place, media_place, snapshots_place, state_place
+from common.audit import Needs, examine, library_place, media_place, snapshots_place, state_place
+from common.audit.commands import command, in_container, init_command, owner_command
 from common.audit.needs import root_place
-from common.audit.process import in_container
 from common.audit.stack import own_ids
 from common.errors import ConfigurationError
 from common.secret_files import ACCOUNTS, SECRETS_DIR, read_secrets, secrets_path
@@ -33,12 +31,11 @@ def settings_rows(settings: CliSettings) -> list[Row]:
 def secret_rows(settings: CliSettings) -> list[Row]:
     """The secrets that are here: whole, and their owner's alone."""
     root = settings.root_dir
-    folder = root / SECRETS_DIR
-    spelled = shlex.quote(str(folder))
+    folder = root.absolute() / SECRETS_DIR
     try:
         present = [account for account in ACCOUNTS if secrets_path(root, account).is_file()]
         if not present and settings.nats_password is None:
-            return [error("secrets", f"There are no secrets below {folder}.", "music-cloud init")]
+            return [error("secrets", f"There are no secrets below {folder}.", init_command())]
         lacking = [
             f"{account} ({', '.join(missing)})"
             for account in present
@@ -51,13 +48,16 @@ def secret_rows(settings: CliSettings) -> list[Row]:
             if stat.S_IMODE(path.stat().st_mode) & 0o077
         ]
     except OSError as problem:
-        mend = f'sudo chown -R "$(id -u):$(id -g)" {spelled}'
-        return [error("secrets", f"The secrets below {folder} cannot be read ({problem.strerror}).", mend)]
+        words = f"The secrets below {folder} cannot be read ({problem.strerror})."
+        return [error("secrets", words, owner_command(folder))]
+    except ConfigurationError as problem:
+        return [error("secrets", problem.message, command("ls", "-lR", folder))]
     rows = []
     if lacking:
-        rows.append(error("secrets", f"Secrets are missing: {'; '.join(lacking)}.", "music-cloud init"))
+        rows.append(error("secrets", f"Secrets are missing: {'; '.join(lacking)}.", init_command()))
     if open_ones:
-        rows.append(warning("secrets", f"Others may read secrets below {folder}.", f"sudo chmod -R go= {spelled}"))
+        mend = command("chmod", "-R", "go=", folder, root=True)
+        rows.append(warning("secrets", f"Others may read secrets below {folder}.", mend))
     return rows or [ok("secrets", f"{', '.join(present) or 'from the environment'}: whole, and their owner's alone.")]
 
 
@@ -75,11 +75,8 @@ def folder_rows(settings: CliSettings) -> list[Row]:
         # Without an id of ours nothing can be said of whose the library is.
         claims=library if known else None,
     )
-    places = [place for place in (root, library, state, snapshots_place(settings), media) if place is not None]
     rows = [
-        _with_paths(from_finding("folders", finding), places)
-        for finding in examine(settings, needs)
-        if finding.code not in _SEEN_ELSEWHERE
+        from_finding("folders", finding) for finding in examine(settings, needs) if finding.code not in _SEEN_ELSEWHERE
     ]
     return rows or [ok("folders", f"Library ({library.path}) and databases ({state.path}) can be written.")]
 
@@ -105,7 +102,7 @@ def _port_rows(settings: CliSettings, running: frozenset[str] | None) -> Iterato
         try:
             free = is_free(host, port)
         except ConfigurationError as problem:
-            yield error(subject, f"{problem.message} Correct the address of the {service}.")
+            yield error(subject, f"{problem.message} Correct the address of the {service}.", "ip -brief address")
             continue
         if free:
             yield ok(subject, f"Free: the {service} does not run, or runs elsewhere.")
@@ -124,16 +121,3 @@ def _port_rows(settings: CliSettings, running: frozenset[str] | None) -> Iterato
                 f"{setting}.",
                 f"sudo ss -ltnp 'sport = :{port}'",
             )
-
-
-def _with_paths(row: Row, places: list[Place]) -> Row:
-    """The command as it can be typed: this is the owner's own terminal, where paths may be shown."""
-    mend = row.mend
-    # The longest first: "$ROOT_DIR"/library is more than "$ROOT_DIR".
-    for place in sorted(places, key=lambda one: -len(one.spelled)):
-        mend = _replaced(mend, place.spelled, place.path)
-    return Row(subject=row.subject, status=row.status, message=row.message, mend=mend)
-
-
-def _replaced(command: str, spelled: str, path: Path) -> str:
-    return command.replace(f" {spelled}", f" {shlex.quote(str(path))}")

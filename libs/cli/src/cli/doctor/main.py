@@ -16,6 +16,7 @@ from cli.doctor.row import Row, Status, error, worst
 from cli.doctor.services import service_rows
 from cli.reading import visible
 from cli.settings import CliSettings
+from common.audit.commands import edit_settings
 from common.errors import ConfigurationError
 from common.settings import load
 from common.telemetry import configure_logging
@@ -40,7 +41,7 @@ def look(options: Options) -> list[Row]:
     try:
         settings = load(CliSettings)
     except ConfigurationError as problem:
-        return [error("settings", sentence) for sentence in problem.sentences]
+        return [error("settings", sentence, edit_settings()) for sentence in problem.sentences]
     # What the client of the bus logs of its tries is said in a row.
     configure_logging(level="critical", format="text", service="doctor", instance="doctor")
     told, running = service_rows(options, settings)

@@ -9,8 +9,9 @@ from cli.doctor.row import Row, error, from_finding, ok, warning
 from cli.errors import ConsoleRefused
 from cli.settings import CliSettings
 from common.audit import read_findings
-from common.audit.process import in_container
+from common.audit.commands import command, in_container
 from common.errors import MusicCloudError
+from common.secret_files import secrets_path
 
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
 
@@ -21,7 +22,9 @@ def service_rows(options: Options, settings: CliSettings) -> tuple[list[Row], fr
         with open_console(options) as client:
             told = client.doctor()
     except ConsoleRefused as problem:
-        return [error("console", problem.message)], None
+        # The credential that it has; whoever may read the file may see it.
+        secrets = secrets_path(settings.root_dir.absolute(), "operator")
+        return [error("console", problem.message, command("grep", "CONSOLE_TOKEN", secrets))], None
     except MusicCloudError as problem:
         return [error("console", problem.message, _start_command(settings, options))], None
     return read(told)
@@ -45,7 +48,7 @@ def read(told: dict[str, Any]) -> tuple[list[Row], frozenset[str]]:
         warning(
             name,
             f"No {name} has been heard of in the last seconds.",
-            f"docker compose up -d {name}" if in_container() else name,
+            f"docker compose up -d {name} && docker compose logs --tail 5 {name}" if in_container() else name,
         )
         for name in SERVICES
         if name not in running | refused

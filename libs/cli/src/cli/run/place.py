@@ -12,12 +12,13 @@ from pathlib import Path
 from cli import nats_config
 from cli.access import RUN_FILE, read_run_file
 from cli.demo.library import ensure_demo
-from cli.files import Locked, make_secrets, take_lock, write_private
+from cli.files import Locked, make_secrets, require_room, take_lock
 from cli.ports import pick
 from cli.run.plan import DEMO, Music, Ports, choose_music, demo_feed
 from cli.settings import CliSettings
 from common.contracts.names import ImportMode
 from common.errors import ConfigurationError
+from common.private_files import write_private
 from common.settings import load, split_list
 
 SERVICES = ("console", "collector", "downloader", "uploader", "exporter", "origin")
@@ -111,6 +112,7 @@ def prepare() -> Place:
             "The library lies inside LOCAL_MEDIA_IMPORT_PATH, so that what is stored would be collected again. "
             "Choose a ROOT_DIR (or LIBRARY_DIR) outside of that folder."
         )
+    require_room(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         take_lock(root / "run.lock", note=f"process {os.getpid()}")
@@ -121,8 +123,6 @@ def prepare() -> Place:
             f"Music Cloud already runs on this data ({error}{where}). Use that one, end it with Ctrl-C, "
             "or give this one a folder of its own with ROOT_DIR."
         ) from None
-    except (FileExistsError, NotADirectoryError):
-        raise ConfigurationError(f"ROOT_DIR ({root}) is not a folder, or lies in a file. Name another.") from None
     except OSError as error:
         raise ConfigurationError(
             f"ROOT_DIR ({root}) cannot be written: {error.strerror}. Mend that, or name another folder."

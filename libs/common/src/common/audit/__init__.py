@@ -1,5 +1,7 @@
 """The audit of a service's surroundings at its start: what NAS users trip over, and what mends it."""
 
+from common.audit.commands import ours
+from common.audit.databases import read_value
 from common.audit.finding import Finding, StartRefused, read_findings
 from common.audit.needs import (
     Needs,
@@ -7,7 +9,6 @@ from common.audit.needs import (
     Port,
     library_place,
     media_place,
-    setting_place,
     snapshots_place,
     state_place,
 )
@@ -25,8 +26,9 @@ __all__ = [
     "examine",
     "library_place",
     "media_place",
+    "ours",
     "read_findings",
-    "setting_place",
+    "read_value",
     "snapshots_place",
     "state_place",
     "watch_clock",

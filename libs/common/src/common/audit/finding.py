@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from common.audit.commands import edit_settings
 from common.contracts.names import Token
 from common.errors import ConfigurationError
 
@@ -15,10 +16,11 @@ _MOST = 50
 
 
 class Finding(BaseModel):
-    """One thing that is not as it should be. Names settings, never a path of the machine or a secret.
+    """One thing that is not as it should be.
 
-    An error ends the start; with a warning the service goes on. ``mend`` is a command for a shell, empty
-    where none does it; folders stand in it by their settings.
+    An error ends the start; with a warning the service goes on. ``message`` names settings, never a path or a
+    secret. ``mend`` is a command for a shell on the machine, as it stands; where a person must decide, it shows
+    what there is to know.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,12 +28,17 @@ class Finding(BaseModel):
     code: Token
     severity: Literal["error", "warning"]
     message: str = Field(max_length=600, description="one sentence, without a full stop")
-    mend: str = Field(default="", max_length=600)
+    mend: str = Field(default="", max_length=16_000)
 
     @property
     def sentence(self) -> str:
         """All of it in one sentence, as a start that is refused says it."""
         return f"{self.message}; mend it with: {self.mend}" if self.mend else f"{self.message}."
+
+
+def finding_of(error: ConfigurationError) -> Finding:
+    """A start that failed for a setting or a file of ours, as something to be mended."""
+    return Finding(code=error.code, severity="error", message=error.message[:600].rstrip("."), mend=edit_settings())
 
 
 class StartRefused(ConfigurationError):

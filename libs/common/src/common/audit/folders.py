@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.audit.commands import command, on_machine, owner_command, what_fills
 from common.audit.finding import Finding
 from common.audit.mounts import Mount, mount_of
 from common.audit.needs import Place
-from common.audit.process import in_container
 
 _FULL_BYTES = 1024**2
 """With less a database cannot even begin."""
@@ -40,20 +40,19 @@ class _Spot:
 def write_findings(places: Iterable[Place], root: Place) -> tuple[list[Finding], set[Place]]:
     """Folders that cannot be written and disks that are full, one finding for each cause; and those folders."""
     failed: dict[tuple[Path, int], list[_Spot]] = defaultdict(list)
-    full: dict[int, list[Place]] = defaultdict(list)
+    full: dict[int, list[_Spot]] = defaultdict(list)
     for spot in map(_look, places):
         if spot.error is None:
             room = os.statvfs(spot.anchor)
             if room.f_bavail * room.f_frsize < _FULL_BYTES or (room.f_files and not room.f_favail):
-                full[spot.anchor.stat().st_dev].append(spot.place)
+                full[spot.anchor.stat().st_dev].append(spot)
         elif spot.error.errno in _FULL_ERRORS:
-            full[spot.anchor.stat().st_dev].append(spot.place)
+            full[spot.anchor.stat().st_dev].append(spot)
         else:
             failed[spot.anchor, spot.error.errno or 0].append(spot)
     found = [_unwritable(anchor, spots, root) for (anchor, _), spots in failed.items()]
     found += [_full(on_disk) for on_disk in full.values()]
-    bad = {spot.place for spots in failed.values() for spot in spots}
-    return found, bad.union(*full.values())
+    return found, {spot.place for spots in (*failed.values(), *full.values()) for spot in spots}
 
 
 def read_finding_of(place: Place) -> Finding | None:
@@ -65,11 +64,17 @@ def read_finding_of(place: Place) -> Finding | None:
             code="folder-missing",
             severity="warning",
             message=f"{place.setting} is not there, so nothing can be read from it; mount its disk or correct it",
+            mend="sudo mount -a",
         )
     except OSError as error:
         return _unreadable(place, error.strerror or "no reason given")
     if not is_folder:
-        return Finding(code="no-folder", severity="error", message=f"{place.setting} is not a folder; name another")
+        return Finding(
+            code="no-folder",
+            severity="error",
+            message=f"{place.setting} is not a folder; name another",
+            mend=command("ls", "-ld", place.path),
+        )
     if not os.access(place.path, os.R_OK | os.X_OK, effective_ids=True):
         return _unreadable(place, os.strerror(errno.EACCES))
     return None
@@ -84,7 +89,7 @@ def file_finding(place: Place, database: Path) -> Finding | None:
                 code="not-writable",
                 severity="error",
                 message=f"{path.name} in {place.setting} cannot be written by {_who()}",
-                mend=owner_command(place.spelled),
+                mend=owner_command(place.path),
             )
     return None
 
@@ -102,14 +107,17 @@ def split_finding(one: Place, other: Place, mounts: Sequence[Mount]) -> Finding 
         code="two-file-systems",
         severity="error",
         message=f"{one.setting} and {other.setting} lie on different file systems, so that songs cannot move from one "
-        f"to the other in one step; leave {one.setting} empty, or name a folder on the same mount as {other.setting}",
+        f"to the other in one step; leave {one.setting} empty, or name a folder on the same mount as {other.setting}, "
+        "which this command shows",
+        mend=command("df", "-h", first, second),
     )
 
 
 def reserve_finding(place: Place, reserve: int) -> Finding | None:
     """A disk on which the reserve is used up: nothing is written to it until there is more room."""
+    anchor = _look(place, probe=False).anchor
     try:
-        room = os.statvfs(_look(place, probe=False).anchor)
+        room = os.statvfs(anchor)
     except OSError:
         return None
     free = room.f_bavail * room.f_frsize
@@ -120,15 +128,8 @@ def reserve_finding(place: Place, reserve: int) -> Finding | None:
         severity="warning",
         message=f"The disk of {place.setting} has {free // 1024**2} MiB free, less than MIN_FREE_SPACE "
         f"({reserve // 1024**2} MiB), so that downloads wait; free some space",
-        mend=_what_fills(place),
+        mend=what_fills(anchor),
     )
-
-
-def owner_command(spelled: str, *, container: bool | None = None) -> str:
-    """What gives a folder to us. The `init` of compose.yaml does it for containers, whose own paths nobody types."""
-    if in_container() if container is None else container:
-        return "docker compose run --rm init"
-    return f"sudo chown -R {os.geteuid()}:{os.getegid()} {spelled}"
 
 
 def _look(place: Place, *, probe: bool = True) -> _Spot:
@@ -173,15 +174,15 @@ def _unwritable(anchor: Path, spots: Sequence[_Spot], root: Place) -> Finding:
     error = spots[0].error
     assert error is not None
     names = _listed(dict.fromkeys(spot.place.setting for spot in spots))
-    spelled = " ".join(dict.fromkeys(spot.place.spelled for spot in spots))
     reason = error.strerror or "no reason given"
     if error.errno in _DENIED:
         if anchor == root.path:
-            mend = owner_command(root.spelled)
-        elif spots[0].missing and not in_container():
-            mend = f"sudo install -d -o {os.geteuid()} -g {os.getegid()} {spelled}"
+            mend = owner_command(anchor, all=True)
+        elif all(spot.missing for spot in spots):
+            folders = dict.fromkeys(spot.place.path for spot in spots)
+            mend = command("install", "-d", "-o", str(os.geteuid()), "-g", str(os.getegid()), *folders, root=True)
         else:
-            mend = owner_command(spelled)
+            mend = owner_command(anchor)
         message = f"{names} cannot be written by {_who()} ({reason})"
         return Finding(code="not-writable", severity="error", message=message, mend=mend)
     if error.errno == errno.EROFS:
@@ -189,25 +190,30 @@ def _unwritable(anchor: Path, spots: Sequence[_Spot], root: Place) -> Finding:
             code="read-only",
             severity="error",
             message=f"{names} cannot be written, because the disk is mounted read-only",
-            mend=f'sudo mount -o remount,rw "$(findmnt -n -o TARGET -T {spots[0].place.spelled})"',
+            mend=f'sudo mount -o remount,rw "$(findmnt -n -o TARGET -T {on_machine(anchor)})"',
         )
     if error.errno in {errno.ENOTDIR, errno.ENOENT}:
-        message = f"{names} is not a folder, or lies below something that is none; name another, or move that away"
-        return Finding(code="no-folder", severity="error", message=message)
+        return Finding(
+            code="no-folder",
+            severity="error",
+            message=f"{names} is not a folder, or lies below something that is none; name another, or move that away",
+            mend=command("ls", "-ld", anchor),
+        )
     return Finding(
         code="disk-failing",
         severity="error",
         message=f"{names} cannot be used ({reason}); check the disk and mount it again",
+        mend="sudo dmesg | tail -n 30",
     )
 
 
-def _full(places: Sequence[Place]) -> Finding:
+def _full(spots: Sequence[_Spot]) -> Finding:
     return Finding(
         code="disk-full",
         severity="error",
-        message=f"The disk of {_listed(place.setting for place in places)} is full; free some space, for instance of "
-        "what this command shows to be largest, and start again",
-        mend=_what_fills(places[0]),
+        message=f"The disk of {_listed(spot.place.setting for spot in spots)} is full; free some space, for instance "
+        "of what this command shows to be largest, and start again",
+        mend=what_fills(spots[0].anchor),
     )
 
 
@@ -216,12 +222,8 @@ def _unreadable(place: Place, reason: str) -> Finding:
         code="not-readable",
         severity="error",
         message=f"{place.setting} cannot be read by {_who()} ({reason})",
-        mend=f"sudo chmod -R a+rX {place.spelled}",
+        mend=f"sudo chmod -R a+rX {on_machine(place.path)}",
     )
-
-
-def _what_fills(place: Place) -> str:
-    return f"sudo du -xh --max-depth=2 {place.spelled} | sort -h | tail"
 
 
 def _who() -> str:

@@ -15,10 +15,9 @@ _FEW_FILES = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder. ``setting`` names it in sentences, ``spelled`` in commands; neither holds the path."""
+    """A folder. ``setting`` names it in sentences, which never hold the path; commands do."""
 
     setting: str
-    spelled: str
     path: Path
 
 
@@ -36,7 +35,8 @@ class Needs:
     """``databases``: SQLite files. ``owned``: those that one process alone may have, locked beside them.
 
     ``claims``: the library, where files are written into it: only one stack may. ``reserves``: bytes
-    that should be free at a place. ``more``: what only the service can tell of its own files.
+    that should be free at a place. ``more``: what only the service can tell of its own files. ``settings``: what
+    makes something of a setting, and raises ConfigurationError where nothing can be made of it.
     """
 
     writes: tuple[Place, ...] = ()
@@ -49,48 +49,30 @@ class Needs:
     ports: tuple[Port, ...] = ()
     open_files: int = _FEW_FILES
     more: tuple[Callable[[], Finding | None], ...] = ()
+    settings: tuple[Callable[[], object], ...] = ()
 
 
 def library_place(settings: Settings) -> Place:
     """The library."""
-    return _place(settings, "library_dir", settings.library, "library")
+    return Place(setting="LIBRARY_DIR", path=settings.library)
 
 
 def state_place(settings: Settings) -> Place:
     """Where databases lie."""
-    return _place(settings, "state_dir", settings.state, "state")
+    return Place(setting="STATE_DIR", path=settings.state)
 
 
 def snapshots_place(settings: Settings) -> Place:
     """Where snapshots lie."""
-    return _place(settings, "snapshot_dir", settings.snapshots, "snapshots")
+    return Place(setting="SNAPSHOT_DIR", path=settings.snapshots)
 
 
 def media_place(settings: Settings) -> Place | None:
     """The mounted folder of music that is read in place, if there is one."""
     path = settings.local_media_import_path
-    return None if path is None else _place(settings, "local_media_import_path", path.absolute(), "")
+    return None if path is None else Place(setting="LOCAL_MEDIA_IMPORT_PATH", path=path.absolute())
 
 
 def root_place(settings: Settings) -> Place:
     """The folder of everything that is not given elsewhere."""
-    return _place(settings, "root_dir", settings.root_dir.absolute(), "")
-
-
-def setting_place(settings: Settings, name: str, path: Path, *, default: Place, below: str) -> Place:
-    """A folder of a service's own setting, which lies at ``below`` in ``default`` where it is not set."""
-    if name in settings.model_fields_set:
-        return Place(setting=name.upper(), spelled=f'"${name.upper()}"', path=path)
-    return Place(setting=name.upper(), spelled=f"{default.spelled}/{below}", path=path)
-
-
-def _place(settings: Settings, name: str, path: Path, below: str) -> Place:
-    setting = name.upper()
-    if name in settings.model_fields_set or name == "local_media_import_path":
-        return Place(setting=setting, spelled=f'"${setting}"', path=path)
-    root = (
-        '"$ROOT_DIR"'
-        if "root_dir" in settings.model_fields_set
-        else str(type(settings).model_fields["root_dir"].default)
-    )
-    return Place(setting=setting, spelled=f"{root}/{below}" if below else root, path=path)
+    return Place(setting="ROOT_DIR", path=settings.root_dir.absolute())

@@ -15,20 +15,14 @@ from pathlib import Path
 import nats.errors
 from nats.aio.client import Client
 
+from common.audit.commands import edit_settings, in_container
 from common.audit.finding import Finding
 from common.audit.needs import Needs, Port
 from common.contracts.jobs import JOBS_BUCKET
 
 _WANTED_FILES = 65_536
-CONTAINER_VARIABLE = "MUSIC_CLOUD_CONTAINER"
-"""Set in our images; what engines leave in a container is also found in machines that were made from one."""
 _CLOCK_LIMIT = timedelta(seconds=30)
 """Retries, leases and links are timed in seconds to minutes: with more than this they come out wrong."""
-
-
-def in_container() -> bool:
-    """Whether this is one of our containers, whose paths and ports are not those of the machine."""
-    return bool(os.environ.get(CONTAINER_VARIABLE))
 
 
 def user_findings(environment: Mapping[str, str], *, umask: str | None) -> list[Finding]:
@@ -40,7 +34,12 @@ def user_findings(environment: Mapping[str, str], *, umask: str | None) -> list[
             continue
         if not wanted.isascii() or not wanted.isdigit():
             found.append(
-                Finding(code="bad-user", severity="error", message=f"{name} is not a number; `id` shows the right one")
+                Finding(
+                    code="bad-user",
+                    severity="error",
+                    message=f"{name} is not a number; this command shows the right one",
+                    mend="id",
+                )
             )
         elif int(wanted) != actual:
             found.append(
@@ -49,6 +48,7 @@ def user_findings(environment: Mapping[str, str], *, umask: str | None) -> list[
                     severity="warning",
                     message=f"{name} is {wanted}, and this runs as {what} {actual}, to whom its files will belong; "
                     f"start it as {what} {wanted}, or correct {name}",
+                    mend="docker compose up -d --force-recreate" if in_container() else edit_settings(),
                 )
             )
     if umask is not None and int(umask, 8) & 0o700:
@@ -58,6 +58,7 @@ def user_findings(environment: Mapping[str, str], *, umask: str | None) -> list[
                 severity="error",
                 message="UMASK takes the owner's own rights from new files, so that they could not be read again; "
                 "022 is usual",
+                mend=edit_settings(),
             )
         )
     return found
@@ -77,7 +78,10 @@ def files_finding(wanted: int) -> Finding | None:
         severity="warning",
         message=f"Only {soft} files may be open at once, and {wanted} may be needed; raise the limit of the service "
         "(in compose: ulimits, nofile)",
-        mend=f"ulimit -n {_WANTED_FILES}",
+        # In a container the limit is that of the engine's service, unless compose.yaml says another.
+        mend="docker compose run --rm -T --entrypoint sh tools -c 'ulimit -Hn'"
+        if in_container()
+        else f"ulimit -n {_WANTED_FILES}",
     )
 
 
@@ -94,6 +98,7 @@ def owned_findings(needs: Needs) -> list[Finding]:
             severity="error",
             message=f"Another {who} works with the same database, and only one may; stop it, or give this one its own "
             "STATE_DIR",
+            mend=f"docker ps --filter name={who}" if in_container() else f"pgrep -af {who}",
         )
         for who, database in needs.owned
         if _locked(database.with_name(f"{database.name}.lock"))
@@ -147,7 +152,8 @@ def _port_finding(port: Port) -> Finding | None:
                 code="port-unusable",
                 severity="error",
                 message=f"Port {port.number} on {port.host} cannot be used ({error.strerror}); set another "
-                f"{port.setting} or the address of this machine",
+                f"{port.setting} or the address of this machine, which this command shows",
+                mend="ip -brief address",
             )
     return None
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from common.audit.finding import Finding, StartRefused
+from common.audit.commands import command, init_command
+from common.audit.finding import Finding, StartRefused, finding_of
 from common.audit.folders import file_finding, read_finding_of, reserve_finding, split_finding, write_findings
 from common.audit.mounts import Mount, mount_of, read_mounts
 from common.audit.needs import Needs, Place, Port, root_place, state_place
 from common.audit.process import clock_finding, files_finding, owned_findings, port_findings, user_findings
 from common.audit.stack import LibraryLease, own_ids, owner_finding
+from common.errors import ConfigurationError
 from common.settings import Settings
 
 RESTORE_MARKER = ".restore.json"
@@ -67,12 +69,12 @@ def examine(settings: Settings, needs: Needs) -> list[Finding]:
     return found + _only(check() for check in (() if bad else needs.more))
 
 
-def audit(settings: Settings, needs: Needs) -> Audit:
-    """Examine, and claim the library. Blocks.
+def audit(settings: Settings, needs: Needs, known: Iterable[Finding] = ()) -> Audit:
+    """Examine, and claim the library; ``known``: what was found before. Blocks.
 
     Raises :class:`StartRefused` with every error; then nothing was changed.
     """
-    found = examine(settings, needs)
+    found = [*known, *examine(settings, needs)]
     errors = [finding for finding in found if finding.severity == "error"]
     if errors:
         raise StartRefused(errors)
@@ -81,7 +83,7 @@ def audit(settings: Settings, needs: Needs) -> Audit:
         try:
             result.lease = LibraryLease.claim(needs.claims, root=settings.root_dir.absolute(), given=settings.stack_id)
         except OSError as error:
-            result.findings.append(_unclaimed(needs.claims, error))
+            result.findings.append(_unclaimed(needs.claims, root_place(settings), error))
     return result
 
 
@@ -95,9 +97,20 @@ def _secret_findings(settings: Settings) -> list[Finding]:
             code="secret-missing",
             severity="error",
             message=f"NATS_PASSWORD is not set, neither in the environment nor in {whose}",
-            mend="music-cloud init",
+            mend=init_command(),
         )
     ]
+
+
+def _setting_findings(needs: Needs) -> list[Finding]:
+    """What a service can make nothing of, though each value by itself may be one."""
+    found = []
+    for make in needs.settings:
+        try:
+            make()
+        except ConfigurationError as error:
+            found.append(finding_of(error))
+    return found
 
 
 def _restore_findings(settings: Settings, needs: Needs, mounts: Sequence[Mount]) -> list[Finding]:
@@ -114,22 +127,25 @@ def _restore_findings(settings: Settings, needs: Needs, mounts: Sequence[Mount])
             severity="error",
             message=f"A restore into {state.setting} was begun and has not ended, so that the state is neither the one "
             "before nor that of the backup; keep all services but the bus (nats) stopped, run the same `music-cloud "
-            "restore` again, and start them when it has ended",
+            "restore` again, and start them when it has ended; this command shows which backup it was",
+            mend=command("cat", state.path / RESTORE_MARKER),
         )
     ]
 
 
 async def audited(settings: Settings, needs: Needs) -> Audit:
     """:func:`audit`, given up when a file system does not answer. Raises :class:`StartRefused`."""
+    # As long as it takes: a large plug-in on a slow disk is not one that does not answer.
+    wrong = await asyncio.to_thread(_setting_findings, needs)
     try:
-        return await asyncio.wait_for(asyncio.to_thread(audit, settings, needs), _PATIENCE)
+        return await asyncio.wait_for(asyncio.to_thread(audit, settings, needs, wrong), _PATIENCE)
     except TimeoutError:
         silent = Finding(
             code="disk-silent",
             severity="error",
             message=f"One of the folders that the settings name did not answer within {_PATIENCE:.0f} s; mend the "
             "share or disk that it lies on",
-            mend="df -h",
+            mend="findmnt --real",  # asks no disk, as df would
         )
         raise StartRefused([silent]) from None
 
@@ -161,7 +177,9 @@ def _database_findings(needs: Needs, mounts: Sequence[Mount]) -> list[Finding]:
                     code="database-on-network",
                     severity="error",
                     message=f"{names} lies on a network file system ({mount.kind}), where SQLite databases get "
-                    "damaged; move it to a disk of this machine and name that folder (the library may stay)",
+                    "damaged; move it to a disk of this machine, which this command shows, and name that folder (the "
+                    "library may stay)",
+                    mend="findmnt --real",
                 )
             )
         else:
@@ -170,18 +188,20 @@ def _database_findings(needs: Needs, mounts: Sequence[Mount]) -> list[Finding]:
                     code="database-on-pool",
                     severity="warning",
                     message=f"{names} lies on a pool of disks ({mount.kind}), whose locks SQLite cannot rely on; "
-                    "name a folder on one of its disks",
+                    "name a folder on one of its disks, which this command shows",
+                    mend="findmnt --real",
                 )
             )
     return found
 
 
-def _unclaimed(library: Place, error: OSError) -> Finding:
+def _unclaimed(library: Place, root: Place, error: OSError) -> Finding:
     return Finding(
         code="library-not-claimed",
         severity="warning",
         message=f"{library.setting} could not be marked as ours ({error.strerror}), so that nothing keeps another "
         "Music Cloud out of it; make ROOT_DIR writable, or set STACK_ID",
+        mend=command("ls", "-ld", root.path, library.path),
     )
 
 

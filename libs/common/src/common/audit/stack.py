@@ -15,6 +15,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.audit.commands import command
 from common.audit.finding import Finding
 from common.audit.needs import Place
 from common.errors import ConfigurationError
@@ -59,7 +60,7 @@ def owner_finding(library: Place, own: tuple[str, ...]) -> Finding | None:
         severity="error",
         message=f"{library.setting} {whose}{f' (since {since})' if since else ''}, and two would undo each other's "
         "work; give this one a library of its own, or stop the other for good and take over by removing its marker",
-        mend=f"rm {library.spelled}/{MARKER}",
+        mend=command("rm", library.path / MARKER),
     )
 
 

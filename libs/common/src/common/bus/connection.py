@@ -17,7 +17,7 @@ from nats.errors import ConnectionClosedError, MaxPayloadError, NoRespondersErro
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
-from common.bus.credentials import NotEncrypted, credentials
+from common.bus.credentials import NotEncrypted, Upgraded, credentials
 from common.bus.errors import StreamMissing, from_answer
 from common.contracts.envelope import Envelope, Message, decode, encode, wrap
 from common.errors import BusUnavailable, ConfigurationError, PermanentError
@@ -71,6 +71,7 @@ class Bus:
         mistrusted: list[str] = []
         said: set[str] = set()
         nc = Client()
+        nc._transport = Upgraded()
 
         async def on_error(error: Exception) -> None:
             words = str(error) or type(error).__name__

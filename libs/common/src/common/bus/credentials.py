@@ -5,8 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import ParseResult
 
 import nats.errors
+from nats.aio.transport import TcpTransport
 
 from common.errors import ConfigurationError
 from common.settings import Settings, split_list
@@ -17,6 +19,26 @@ class NotEncrypted(nats.errors.Error):
 
     def __str__(self) -> str:
         return "the server does not offer TLS"
+
+
+class Upgraded(TcpTransport):
+    """The client's connection, of which asyncio is told that it is encrypted now."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __bool__(self) -> bool:
+        # One that is false the client replaces by one of its own.
+        return True
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        assert self._io_writer is not None
+        # The library leaves it out: asyncio would take the end for one of a plain connection and warn of it, and would
+        # read on however much waits.
+        self._io_writer.transport.get_protocol().connection_made(self._io_writer.transport)
 
 
 def credentials(settings: Settings) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class JobsFollower:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._sequence = 0
-        self._waiters: list[asyncio.Event] = []
+        self._change: asyncio.Future[None] | None = None
         self._subscription: Subscription | None = None
         self._following: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
@@ -71,17 +71,17 @@ class JobsFollower:
             self._take(stored.sequence, state)
         return self.state
 
+    @property
+    def change(self) -> asyncio.Future[None]:
+        """Done when the state changes next. It is the same for all who wait: look at the state after asking for it."""
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
     async def wait_change(self, timeout: float) -> bool:
         """Wait until the state changes, at most ``timeout`` seconds; True if it did."""
-        event = asyncio.Event()
-        self._waiters.append(event)
-        try:
-            await asyncio.wait_for(event.wait(), timeout)
-        except TimeoutError:
-            return False
-        finally:
-            self._waiters.remove(event)
-        return True
+        done, _ = await asyncio.wait({self.change}, timeout=timeout)
+        return bool(done)
 
     def _take(self, sequence: int, state: JobsState) -> None:
         if sequence < self._sequence and state.revision < self.state.revision:
@@ -89,8 +89,9 @@ class JobsFollower:
         changed = sequence != self._sequence
         self._sequence, self.state = sequence, state
         if changed:
-            for event in self._waiters:
-                event.set()
+            if self._change is not None:
+                self._change.set_result(None)
+                self._change = None
             self.on_change()
 
     async def _follow(self) -> None:

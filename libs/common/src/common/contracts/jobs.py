@@ -12,6 +12,11 @@ from .status import ServerWait
 
 JOBS_BUCKET = "JOBS"
 JOBS_KEY = "active"
+KEPT_DETAIL = "kept"
+"""Where a downloader's heartbeat tells, in its detail, the settings that a job keeps from its beginning on."""
+GATE_SECONDS = 3.0
+"""A worker begins an item at most so long after it asked for the job state: then it asks again. So nothing of a job
+begins later than this after its pause was written, whatever became of the workers meanwhile."""
 
 
 class Lane(Message):
@@ -21,6 +26,16 @@ class Lane(Message):
     name: Token = Field(description="source or backend; job for plan items")
     consumer: Token
     filter: str
+    share: int | None = Field(
+        default=None, description="items under way at once, of a source that jobs share; 0: it is not its turn"
+    )
+
+
+class KeptSettings(Message):
+    """What decides where and how a job's songs are stored, and so must not change in the middle of it."""
+
+    import_mode: ImportMode
+    download_layout: str = Field(max_length=4096)
 
 
 class ActiveJob(Message):
@@ -37,13 +52,24 @@ class ActiveJob(Message):
     playlist_scope: tuple[Id, ...] = Field(default=(), description="only these playlists; empty: all")
     pool_scope: tuple[Id, ...] = Field(default=(), description="only these pools; empty: all")
     upload_backend: Token | None = None
-    import_mode: ImportMode | None = None
+    import_mode: ImportMode | None = Field(
+        default=None, description="how files of a mounted folder enter the library; none: as IMPORT_MODE says"
+    )
+    download_layout: str | None = Field(
+        default=None, description="where its songs are filed in the library; none: as DOWNLOAD_LAYOUT says"
+    )
     priority: int = Field(default=0, description="higher is served more often")
     lanes: tuple[Lane, ...] = ()
 
     @property
     def takes_items(self) -> bool:
         return self.state is JobState.RUNNING
+
+    def takes(self, stage: Stage, name: str) -> bool:
+        """Whether items of one lane may begin."""
+        return self.takes_items and all(
+            lane.share != 0 for lane in self.lanes if lane.stage is stage and lane.name == name
+        )
 
     def covers(self, playlist_id: int) -> bool:
         """Whether a playlist lies in the scope of this job."""

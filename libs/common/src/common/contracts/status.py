@@ -123,6 +123,7 @@ class Heartbeat(Message):
     problems: tuple[Reason, ...] = ()
     jobs_revision: int = Field(default=0, description="the revision of the job state that it last saw")
     settings_revision: int = Field(default=0, description="the version of the live settings that it runs")
+    leaving: bool = Field(default=False, description="the last one: the process ends, and nothing of it goes on")
     concurrency: int = 0
     items: tuple[CurrentItem, ...] = ()
     holds: tuple[Hold, ...] = ()

@@ -132,6 +132,9 @@ class SongDownload(WorkItem):
     ext: str | None = None
     size: int | None = None
     fingerprint: str | None = None
+    givers: tuple[Token, ...] = Field(
+        default=(), description="the sources that might give it when it was asked for; given up, it is again for others"
+    )
     force: bool = Field(default=False, description="a person asked again: fetch even if it is stored")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.resolver_stats.ranking import Ranking, Standing
+from common.resolver_stats.ranking import Counts, Ranking, Standing
 from common.resolver_stats.repository import SERVICE, STATISTICS_FILE, ResolverStatsRepository
 
-__all__ = ["SERVICE", "STATISTICS_FILE", "Ranking", "ResolverStatsRepository", "Standing"]
+__all__ = ["SERVICE", "STATISTICS_FILE", "Counts", "Ranking", "ResolverStatsRepository", "Standing"]

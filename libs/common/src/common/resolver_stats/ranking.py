@@ -10,6 +10,10 @@ UNTRIED = 0.5
 """What the smoothed rate is without a single try: between what has worked and what has failed."""
 
 
+_CONFIGURED = frozenset({"warm-up", "statistics-unavailable"})
+"""Why an order is the configured one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """What is known of one pair. ``recent_*`` are faded to now."""
@@ -87,11 +91,11 @@ def rank(
 def explore(ranking: Ranking, *, share: float, random: Random) -> Ranking:
     """With probability ``share``: one of the sources behind the first comes first, each as likely as another.
 
-    A source that is seldom reached would else never show that it has become better. During the warm-up nothing
-    is written off, so that there is nothing to explore.
+    A source that is seldom reached would else never show that it has become better. During the warm-up, and while
+    the numbers cannot be read, nothing is written off, so that there is nothing to explore.
     """
     rest = ranking.standings[1:]
-    if share <= 0 or not rest or ranking.standings[0].code == "warm-up" or random.random() >= share:
+    if share <= 0 or not rest or ranking.standings[0].code in _CONFIGURED or random.random() >= share:
         return ranking
     chosen = random.choice(rest)
     front = replace(chosen, code="explored", why=f"Asked first by chance, to see how it does now. Else: {chosen.why}")

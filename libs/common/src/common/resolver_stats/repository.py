@@ -106,9 +106,14 @@ class ResolverStatsRepository:
         if read is None:
             why = f"In the configured order: {self.problem or 'the statistics cannot be read.'}"
             return unranked(origin, list(dict.fromkeys(sources)), why=why)
-        counts, total = read
+        counts = read.get(origin, {})
+        total = sum(one.attempts for one in counts.values())
         fades = self._half_life > 0
         return rank(origin, sources, counts, total=total, warmup_attempts=warmup_attempts, fades=fades)
+
+    def pairs(self) -> dict[str, dict[str, Counts]]:
+        """What was counted, by origin and candidate, of sources in use or not; empty where it cannot be read."""
+        return self._attempt(lambda connection: self._read(connection)) or {}
 
     def close(self) -> None:
         """Close the database."""
@@ -184,7 +189,8 @@ class ResolverStatsRepository:
         else:
             connection.execute(update(recent).where(mine).values(**values))
 
-    def _read(self, connection: Connection, origin: str) -> tuple[dict[str, Counts], int]:
+    def _read(self, connection: Connection, origin: str | None = None) -> dict[str, dict[str, Counts]]:
+        """By origin and candidate; of one ``origin`` or of all."""
         both = stats.outerjoin(
             recent,
             (recent.c.origin_source == stats.c.origin_source) & (recent.c.candidate_source == stats.c.candidate_source),
@@ -193,18 +199,16 @@ class ResolverStatsRepository:
             select(stats, recent.c.attempts, recent.c.successes, recent.c.as_of)
             .add_columns(recent.c.verified_count, recent.c.refuted_count)
             .select_from(both)
-            .where(stats.c.origin_source == origin)
         )
+        if origin is not None:
+            query = query.where(stats.c.origin_source == origin)
         now = self._clock()
-        counts: dict[str, Counts] = {}
-        total = 0
+        pairs: dict[str, dict[str, Counts]] = {}
         for row in connection.execute(query):
-            tried, had = int(row.attempt_count), int(row.resolve_success_count)
-            total += tried
             seconds = now - row.as_of if row.as_of is not None else 0.0
-            counts[row.candidate_source] = Counts(
-                attempts=tried,
-                successes=had,
+            pairs.setdefault(row.origin_source, {})[row.candidate_source] = Counts(
+                attempts=int(row.attempt_count),
+                successes=int(row.resolve_success_count),
                 recent_attempts=faded(row.attempts or 0.0, seconds=seconds, half_life=self._half_life),
                 recent_successes=faded(row.successes or 0.0, seconds=seconds, half_life=self._half_life),
                 verified=row.verified_count or 0,
@@ -212,7 +216,7 @@ class ResolverStatsRepository:
                 last_attempt_at=row.last_attempt_at,
                 last_success_at=row.last_success_at,
             )
-        return counts, total
+        return pairs
 
     def _attempt(self, act: Callable[[Connection], T]) -> T | None:
         """What ``act`` returns, in a transaction of its own; None when the database cannot be used."""

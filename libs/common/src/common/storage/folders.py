@@ -34,3 +34,11 @@ def backend_folders(settings: Settings) -> dict[str, Path]:
             )
         folders[name] = Path(folder.strip()).absolute()
     return folders
+
+
+def backend_names(settings: Settings) -> tuple[str, ...]:
+    """The file system backends that songs may be in, the library first; also the mounted folder of earlier days.
+
+    Raises ConfigurationError as :func:`backend_folders`.
+    """
+    return tuple(dict.fromkeys((LIBRARY_BACKEND, LOCAL_BACKEND, *backend_folders(settings))))

@@ -30,8 +30,8 @@ from common.storage.port import (
     PutResult,
     Readable,
     Stat,
-    TransferCanceled,
 )
+from common.storage.s3_bodies import Received, Sent
 from common.storage.s3_errors import MISSING, NO_UPLOAD, NOT_IMPLEMENTED, PRECONDITION, error_code, translate
 
 MIB = 1024 * 1024
@@ -133,8 +133,13 @@ class S3Storage:
 
     def open(self, locator: str) -> Readable:
         with self._errors():
-            body: Readable = self._client.get_object(Bucket=self._bucket, Key=self._key(locator))["Body"]
-            return body
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(locator))
+        return Received(
+            answer["Body"],
+            size=answer.get("ContentLength"),
+            errors=self._errors,
+            endpoint=self._config.shown_endpoint,
+        )
 
     def delete(self, locator: str) -> None:
         with self._errors():
@@ -219,7 +224,7 @@ class S3Storage:
         self._client.put_object(
             Bucket=self._bucket,
             Key=key,
-            Body=_Body(file, progress, canceled),
+            Body=Sent(file, progress, canceled),
             ContentLength=facts.size,
             ContentType=facts.content_type,
             ChecksumSHA256=_base64(bytes.fromhex(facts.sha256)),
@@ -253,7 +258,7 @@ class S3Storage:
                 whole.update(chunk)
                 digest = _base64(hashlib.sha256(chunk).digest())
                 number = len(parts) + 1
-                body = _Body(BytesIO(chunk), progress, canceled, before=done)
+                body = Sent(BytesIO(chunk), progress, canceled, before=done)
                 answer = self._client.upload_part(
                     **which, PartNumber=number, Body=body, ContentLength=len(chunk), ChecksumSHA256=digest
                 )
@@ -331,32 +336,6 @@ class _Facts:
     def require(self, sha256: str, size: int) -> None:
         if (sha256, size) != (self.sha256, self.size):
             raise FileChanged("The file is not the one that was stored: its content changed.")
-
-
-class _Body:
-    """A file whose reading is progress, and can be told to stop."""
-
-    def __init__(
-        self, file: BinaryIO, progress: Progress | None, canceled: Canceled | None, *, before: int = 0
-    ) -> None:
-        self._file = file
-        self._progress = progress
-        self._canceled = canceled
-        self._before = before
-
-    def read(self, amount: int = -1) -> bytes:
-        if self._canceled is not None and self._canceled():
-            raise TransferCanceled("The transfer was told to stop.")
-        data = self._file.read(amount)
-        if self._progress is not None:
-            self._progress(self._before + self._file.tell())
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 @functools.cache

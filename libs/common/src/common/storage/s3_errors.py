@@ -12,6 +12,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     ProxyConnectionError,
+    ResponseStreamingError,
     SSLError,
 )
 
@@ -86,7 +87,8 @@ def translate(error: BotoCoreError | ClientError, *, bucket: str, endpoint: str)
     if isinstance(error, ProxyConnectionError):
         text = "The proxy on the way to {endpoint} does not answer. Mend HTTPS_PROXY, HTTP_PROXY or NO_PROXY."
         return _mend("object-store-proxy", text, bucket, endpoint)
-    if isinstance(error, HTTPClientError | ConnectionError):
+    # What breaks in the middle was there.
+    if isinstance(error, HTTPClientError | ConnectionError) and not isinstance(error, ResponseStreamingError):
         return DependencyDown(
             f"The object store at {endpoint} does not answer. Is it running, and is OBJECT_ENDPOINT right?",
             code="object-store-unreachable",

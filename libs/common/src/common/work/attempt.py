@@ -14,7 +14,7 @@ from common.bus.errors import WrongLastSequence
 from common.bus.jobs import JobsFollower
 from common.contracts.envelope import Envelope, UndecodableMessage, decode, now
 from common.contracts.jobs import ActiveJob
-from common.contracts.names import ItemState, JobState, Stage
+from common.contracts.names import ItemState, Stage
 from common.contracts.status import Reason
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
 from common.settings import Settings
@@ -29,8 +29,9 @@ from common.work.decide import (
     after_error,
     after_interruption,
 )
+from common.work.gate import Gate, Interrupted
 from common.work.journal import Journal, Record
-from common.work.lease import Interrupted, Lease
+from common.work.lease import Lease
 from common.work.outcome import Outcome
 from common.work.planner import Planner
 from common.work.pull import Delivery
@@ -109,13 +110,12 @@ class Attempt:
             return None
         item: WorkItem = envelope.data
         # The job state is read after the delivery: a pause that was confirmed before is seen.
-        _, record = await asyncio.gather(self._jobs.refresh(), self._journal.read(item))
-        # The newest state is asked, not the one just read: a heartbeat may have told meanwhile that
-        # this worker has seen it. From here to on_start nothing may wait.
-        job, status = self._jobs.state.job(item.job_id), record.status
-        if job is None or not job.takes_items:
-            paused = job is not None and job.state in {JobState.PAUSED, JobState.PAUSE_REQUESTED}
-            await delivery.nak(0.0 if paused else _NOT_RUNNING_DELAY)
+        gate = Gate(self._jobs, item)
+        _, record = await asyncio.gather(gate.job(), self._journal.read(item))
+        # From here to on_start nothing may wait: a heartbeat would tell neither the item nor an older state.
+        job, status = await gate.job(), record.status
+        if job is None or not job.takes(item.STAGE, item.lane):
+            await delivery.nak(_NOT_RUNNING_DELAY if job is None or job.state.ended else 0.0)
             return UNTRIED
         if status.state.ended:
             await delivery.ack()
@@ -132,10 +132,16 @@ class Attempt:
             return UNTRIED
         # Threads and tasks of the handler inherit these fields, so that each line of theirs names its item.
         with LogContext(job=item.job_id, stage=str(self._stage), item=item.key, trace=envelope.trace):
-            return await self._try(delivery, item, job, record, envelope)
+            return await self._try(delivery, item, job, gate, record, envelope)
 
     async def _try(
-        self, delivery: Delivery, item: WorkItem, job: ActiveJob, record: Record, envelope: Envelope[WorkItem]
+        self,
+        delivery: Delivery,
+        item: WorkItem,
+        job: ActiveJob,
+        gate: Gate,
+        record: Record,
+        envelope: Envelope[WorkItem],
     ) -> HoldLane | Untried | None:
         trace, tries = envelope.trace, record.status.tries
         # A try is known by the message, and by how often it was delivered.
@@ -170,20 +176,20 @@ class Attempt:
                 reason=None,
                 max_tries=self._settings.max_tries,
             )
-            return await self._handle(delivery, item, context, record, cause=cause)
+            return await self._handle(delivery, item, context, gate, record, cause=cause)
         finally:
             self._on_end(context)
 
     async def _handle(
-        self, delivery: Delivery, item: WorkItem, context: ItemContext, record: Record, *, cause: str
+        self, delivery: Delivery, item: WorkItem, context: ItemContext, gate: Gate, record: Record, *, cause: str
     ) -> HoldLane | Untried | None:
-        async def wanted() -> bool:
-            job = (await self._jobs.refresh()).job(item.job_id)
-            return job is not None and not job.state.ended
+        async def work() -> Outcome:
+            await gate.begin()
+            return await self._handler(item, context)
 
-        lease = Lease(delivery=delivery, context=context, settings=self._settings, wanted=wanted)
+        lease = Lease(delivery=delivery, context=context, settings=self._settings, gate=gate)
         try:
-            outcome = await lease.guard(self._handler(item, context))
+            outcome = await lease.guard(work())
         except Interrupted as interrupted:
             await self._interrupted(delivery, record, interrupted, cause=cause, trace=context.trace)
             return UNTRIED

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
+from typing import Any
 
 from common.contracts.status import Reason
 from common.errors import BusUnavailable
 from common.settings import Settings
 from common.work.context import ItemContext
+from common.work.gate import Gate, Interrupted, canceled
 from common.work.outcome import Outcome
 from common.work.pull import Delivery, LaneGone
 
@@ -18,47 +20,38 @@ _LET_GO = 5.0
 """Seconds that a handler has to stop after it was told to."""
 
 
-class Interrupted(Exception):
-    """The item must stop now. ``ours``: it still is; else another may have it, or nobody wants it."""
-
-    def __init__(self, reason: Reason, *, ours: bool) -> None:
-        super().__init__(reason.message)
-        self.reason = reason
-        self.ours = ours
-
-
 class Lease:
     """Runs a handler under the lease of its delivery."""
 
-    def __init__(
-        self,
-        *,
-        delivery: Delivery,
-        context: ItemContext,
-        settings: Settings,
-        wanted: Callable[[], Awaitable[bool]],
-    ) -> None:
-        """``wanted`` tells whether the item's job still wants it; raises BusUnavailable."""
+    def __init__(self, *, delivery: Delivery, context: ItemContext, settings: Settings, gate: Gate) -> None:
         self._delivery = delivery
         self._context = context
-        self._wanted = wanted
+        self._gate = gate
         self._seconds = settings.lease_seconds
         self._stall = settings.stall_seconds
 
     async def guard(self, work: Awaitable[Outcome]) -> Outcome:
-        """The handler's outcome. Raises Interrupted when it stalls or the lease is lost."""
+        """The handler's outcome. Raises Interrupted when it stalls, its job stops it, or the lease is lost."""
         task = asyncio.ensure_future(work)
         renewed = self._delivery.since
+        look = time.monotonic() + self._seconds / 3
         try:
             while True:
-                done, _ = await asyncio.wait({task}, timeout=self._seconds / 3)
-                if done:
+                change = self._gate.change  # before the look, so that no change falls between the two
+                if (stopped := self._gate.stop()) is not None:
+                    raise stopped
+                waits: set[asyncio.Future[Any]] = {task, change}
+                await asyncio.wait(waits, timeout=look - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+                if task.done():
                     return _result(task)
                 moment = time.monotonic()
                 # Looked at before renewing, which would succeed even if another worker has it by now:
                 # this process may have stood still.
                 if moment - renewed > self._seconds:
                     raise _lost()
+                if moment < look:
+                    continue
+                look = moment + self._seconds / 3
                 silent = moment - self._context.last_progress
                 if silent > self._stall:
                     raise Interrupted(
@@ -82,11 +75,11 @@ class Lease:
         except LaneGone:
             # No consumer answers: it was removed with its job, or a cluster is electing its leader.
             try:
-                wanted = await self._wanted()
+                wanted = await self._gate.wanted()
             except BusUnavailable:
                 return False
         if not wanted:
-            raise Interrupted(Reason(code="canceled", message="Its job was canceled."), ours=False)
+            raise canceled()
         return False
 
 

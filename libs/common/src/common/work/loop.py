@@ -29,6 +29,9 @@ from common.work.turns import LaneState, Turns
 
 _IDLE_WAIT = 0.5
 """Seconds an idle slot waits on one lane before it looks at the others: resume is felt within a second."""
+_LIMITED_WAIT = 0.1
+"""The same on a lane that may be full: there the server would keep a question that does not wait, and answer it
+with an item when the slot is busy elsewhere."""
 _EMPTY_REST = 0.2
 _GONE_REST = 1.0
 """Seconds before a lane whose consumer does not answer is asked again: each question costs a slot 2 s."""
@@ -168,7 +171,8 @@ class WorkLoop:
             self._turns.follow(self._jobs.state)
             self._seen_revision = self._jobs.state.revision
         for state in self._turns.order(time.monotonic()):
-            if (taken := await self._take(puller, state, wait=0.0)) is not None:
+            wait = 0.0 if state.lane.share is None else _LIMITED_WAIT
+            if (taken := await self._take(puller, state, wait=wait)) is not None:
                 return taken
         idle = self._turns.idle(time.monotonic())
         if idle is None:

@@ -51,7 +51,7 @@ class ApiClient:
         self.origin = Origin.of(base_url)
         self.pace = pace
         self._http = http
-        self._deadline = deadline
+        self.deadline = deadline
         self._access_hint = access_hint
         self._headers = {"Accept": "application/json", **(headers or {})}
         self._breakers = breakers or Breakers(patience=PATIENCE)
@@ -118,9 +118,9 @@ class ApiClient:
 
     def _read(self, url: str) -> bytes:
         self.pace.take()
-        end = time.monotonic() + self._deadline
+        end = time.monotonic() + self.deadline
         late = TransientError(
-            f"{self.origin.host[:100]} did not answer completely within {self._deadline:g} seconds.",
+            f"{self.origin.host[:100]} did not answer completely within {self.deadline:g} seconds.",
             code="server-stalled",
         )
 

@@ -12,6 +12,7 @@ from common.settings import Settings, split_list
 from ..api.client import ApiClient, make_client
 from ..api.fields import licence_of, take
 from ..api.source import MAX_RESULTS, MAX_SONGS, ApiSource, Listing, search_words
+from ..api.toplists import LENGTH, PREFIX, Toplists
 from ..paths import LOSSLESS_EXTENSIONS
 from ..port import About, Candidate, Found, KnownSongs, Playlist, PlaylistRef, Pool, Progress, SearchQuery
 from .answers import AudiusTrack, Many, One, TrackList, User
@@ -21,6 +22,7 @@ NAME = "audius"
 RATE = 5.0
 PAGE = 100
 PLAYLISTS, USERS = "playlists", "users"
+_TIMES = {"week": "week", "month": "month", "all-time": "allTime"}
 _RESERVED = "all rights reserved"
 
 
@@ -29,16 +31,19 @@ def create(settings: Settings) -> AudiusSource:
     return AudiusSource(
         client=make_client(settings, source=NAME, base_url=settings.audius_url, setting="AUDIUS_URL", rate=RATE),
         lists={PLAYLISTS: split_list(settings.audius_playlists), USERS: split_list(settings.audius_users)},
+        toplists=Toplists(settings.audius_toplists, setting="AUDIUS_TOPLISTS", source=NAME, title="Audius"),
         streams=settings.audius_streams,
     )
 
 
 class AudiusSource(ApiSource[AudiusTrack]):
-    """A pool of playlists and one of artists, as the settings list them."""
+    """A pool of playlists, one of artists, and one for each toplist, as the settings list them."""
 
     name = NAME
 
-    def __init__(self, *, client: ApiClient, lists: dict[str, tuple[str, ...]], streams: bool) -> None:
+    def __init__(
+        self, *, client: ApiClient, lists: dict[str, tuple[str, ...]], toplists: Toplists, streams: bool
+    ) -> None:
         """``lists``: ids of playlists and handles of artists, by pool; ``streams``: take those without download."""
         super().__init__(client=client)
         self.about = About(
@@ -49,6 +54,7 @@ class AudiusSource(ApiSource[AudiusTrack]):
             homepage="https://audius.co",
         )
         self._lists = lists
+        self._toplists = toplists
         self._streams = streams
         self._nodes = Nodes(client)
 
@@ -56,8 +62,12 @@ class AudiusSource(ApiSource[AudiusTrack]):
         for pool, name in ((PLAYLISTS, "Audius playlists"), (USERS, "Audius artists")):
             if self._lists[pool]:
                 yield Pool(external_id=pool, name=name, kind="user")
+        yield from self._toplists.pools()
 
     def playlists(self, pool_external_id: str, *, progress: Progress) -> Iterator[PlaylistRef]:
+        if (toplist := self._toplists.of_pool(pool_external_id)) is not None:
+            yield toplist
+            return
         wanted = self._lists.get(pool_external_id)
         if not wanted:
             raise PermanentError("The Audius source has no such pool.", code="pool-missing")
@@ -70,10 +80,12 @@ class AudiusSource(ApiSource[AudiusTrack]):
             yield PlaylistRef(remote_id=f"{pool_external_id}/{one}", name=name)
 
     def read(self, playlist_remote_id: str, *, known: KnownSongs, progress: Progress) -> Playlist:
+        if (toplist := self._toplists.find(playlist_remote_id)) is not None:
+            return self._read_toplist(toplist, progress)
         kind, _, one = playlist_remote_id.partition("/")
         if one not in self._lists.get(kind, ()):
             raise PermanentError(
-                f"This list is no longer in AUDIUS_{'USERS' if kind == USERS else 'PLAYLISTS'}.",
+                "This list is no longer in AUDIUS_PLAYLISTS, AUDIUS_USERS or AUDIUS_TOPLISTS.",
                 code="playlist-missing",
             )
         number, name, description = self._head(kind, one)
@@ -88,6 +100,15 @@ class AudiusSource(ApiSource[AudiusTrack]):
             more = more and kind == USERS and len(page) >= PAGE
             progress(len(listing))
         return listing.playlist(PlaylistRef(remote_id=playlist_remote_id, name=name), description=description)
+
+    def _read_toplist(self, ref: PlaylistRef, progress: Progress) -> Playlist:
+        time = _TIMES[ref.remote_id.removeprefix(PREFIX)]
+        page = self._nodes.get(Many, "/v1/tracks/trending", (("time", time), ("limit", str(LENGTH)))).data
+        tracks = take(AudiusTrack, page, limit=LENGTH)
+        progress(len(tracks.entries))
+        listing = Listing(limit=LENGTH)
+        listing.add(map(self.found, tracks.entries), refused=tracks.refused)
+        return listing.playlist(ref)
 
     def search(self, query: SearchQuery, *, limit: int) -> Sequence[Found]:
         def ask(words: str) -> Iterator[Found | None]:

@@ -89,6 +89,8 @@ class InternetArchiveSource(ApiSource[Track]):
                 f"INTERNET_ARCHIVE_COLLECTIONS holds {wrong[:80]!r}, which is no identifier. Take the last part of the "
                 "address archive.org/details/…."
             )
+        # Three ways to ask, each of which opens some items.
+        self.patience = 3 * (1 + SEARCH_ITEMS) * client.deadline
         self._collections = tuple(collections)
         self._max_items = max_items
         self._any_licence = any_licence
@@ -126,6 +128,7 @@ class InternetArchiveSource(ApiSource[Track]):
 
     def search(self, query: SearchQuery, *, limit: int) -> Sequence[Found]:
         wanted = (query.name or "").casefold()
+        opened: set[str] = set()
 
         def ask(words: str) -> Iterator[Found | None]:
             licensed = "" if self._any_licence else " AND licenseurl:(*creativecommons*)"
@@ -142,6 +145,9 @@ class InternetArchiveSource(ApiSource[Track]):
                 ],
             )
             for hit in take(_Hit, answer.response.docs, limit=SEARCH_ITEMS).entries:
+                if hit.identifier in opened:
+                    continue  # with other words it had nothing, and it has nothing now
+                opened.add(hit.identifier)
                 item = self._item(hit.identifier)
                 if item is None:
                     continue

@@ -95,6 +95,7 @@ class Writer:
                     "song_id": request.song_id,
                     "wish": listing.wish_of(request),
                     "code": status.reason.code,
+                    "givers": f" {' '.join(request.givers)} ",
                 }
             elif status.state is ItemState.SUCCEEDED:
                 failed.pop(request.song_id, None)

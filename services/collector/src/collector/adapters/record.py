@@ -27,15 +27,15 @@ from sqlalchemy import (
     tuple_,
 )
 
-from collector.ports import GivenUp, Holding, KnownPlaylist, KnownPool, KnownSong
+from collector.ports import NOBODY, Givers, Holding, KnownPlaylist, KnownPool, KnownSong
 from collector.service.listing import OWNER_KEY
-from collector.service.wanted import is_unchosen
-from common.contracts.facts import FileStored, PlaylistHeader, SongListed, SongPinned
+from common.contracts.facts import FileStored, PlaylistHeader, SongListed
 from common.contracts.names import UNKNOWN_SHA256, BackendKind
 from common.contracts.work import FileUpload, PlaylistSync, SongDownload
 from sources.port import Song
 
 from . import tables as t
+from .choices import given_up_of, is_on_file_system, unchosen_songs
 
 CHUNK = 500
 """Values in one IN list: SQLite takes more, but compiles longer than it searches."""
@@ -75,16 +75,14 @@ class DatabaseRecord:
                 for row in connection.execute(_ADOPTED, {"kind": kind, "platform": platform, "keys": chunk})
             }
 
-    def holdings(self, ids: Iterable[int]) -> Mapping[int, Holding]:
+    def holdings(self, ids: Iterable[int], *, givers: Givers = NOBODY) -> Mapping[int, Holding]:
         wanted = list(ids)
         stored: defaultdict[int, set[str | None]] = defaultdict(set)
         with self._engine.connect() as connection:
             for row in _by_ids(connection, _STORED, wanted):
                 stored[row.song_id].add(row.listing_fingerprint)
-            given_up = {
-                row.song_id: GivenUp(wish=row.wish, code=row.code) for row in _by_ids(connection, _GIVEN_UP, wanted)
-            }
-            for song_id in _unchosen(connection).intersection(wanted):
+            given_up = {row.song_id: given_up_of(row) for row in _by_ids(connection, _GIVEN_UP, wanted)}
+            for song_id in unchosen_songs(connection, givers).intersection(wanted):
                 stored.pop(song_id, None)
                 given_up.pop(song_id, None)
         return {
@@ -185,6 +183,7 @@ class DatabaseRecord:
         platforms: Iterable[str],
         *,
         playlists: Collection[int] = (),
+        givers: Givers = NOBODY,
         after: int,
         limit: int,
     ) -> list[SongDownload]:
@@ -193,16 +192,20 @@ class DatabaseRecord:
             listed = listed.where(t.entries.c.playlist_id.in_(list(playlists)))
         stored = exists().where(
             t.stored.c.song_id == t.songs.c.song_id,
-            _is_on_file_system(),
+            is_on_file_system(),
             or_(
                 t.stored.c.listing_fingerprint.is_(None),
                 t.songs.c.fingerprint.is_(None),
                 t.stored.c.listing_fingerprint == t.songs.c.fingerprint,
             ),
         )
-        given_up = exists().where(t.given_up.c.song_id == t.songs.c.song_id, t.given_up.c.wish == t.songs.c.wish)
+        given_up = exists().where(
+            t.given_up.c.song_id == t.songs.c.song_id,
+            t.given_up.c.wish == t.songs.c.wish,
+            *(_might_give(name, anybodys=name in givers.searched) for name in sorted(givers.listed)),
+        )
         with self._engine.connect() as connection:
-            unchosen = sorted(song_id for song_id in _unchosen(connection) if song_id > after)[:limit]
+            unchosen = sorted(song_id for song_id in unchosen_songs(connection, givers) if song_id > after)[:limit]
             rows = connection.execute(
                 select(t.songs.c.listing)
                 .where(
@@ -215,7 +218,7 @@ class DatabaseRecord:
                 .order_by(t.songs.c.song_id)
                 .limit(limit)
             ).scalars()
-            return [request_of(_listing(listing), job_id=job_id) for listing in rows]
+            return [request_of(_listing(listing), job_id=job_id, givers=givers) for listing in rows]
 
     def uploads(self, job_id: int, backend: str, *, after: tuple[int, str], limit: int) -> list[FileUpload]:
         earlier = t.stored.alias("earlier")
@@ -242,7 +245,7 @@ class DatabaseRecord:
             return [_upload(FileStored.model_validate_json(payload), job_id, backend) for payload in payloads]
 
 
-def request_of(fact: SongListed, *, job_id: int) -> SongDownload:
+def request_of(fact: SongListed, *, job_id: int, givers: Givers = NOBODY) -> SongDownload:
     """The item that asks for a listed song."""
     return SongDownload(
         job_id=job_id,
@@ -256,6 +259,7 @@ def request_of(fact: SongListed, *, job_id: int) -> SongDownload:
         ext=fact.ext,
         size=fact.size,
         fingerprint=fact.fingerprint,
+        givers=tuple(sorted(givers.of(fact.platform))),
     )
 
 
@@ -347,10 +351,6 @@ def _is_lacked(copy: FromClause, backend: str) -> ColumnElement[bool]:
     )
 
 
-def _is_on_file_system() -> ColumnElement[bool]:
-    return and_(t.stored.c.kind == str(BackendKind.FILESYSTEM), not_(t.stored.c.removed))
-
-
 def _is_page_of_current() -> ColumnElement[bool]:
     return and_(t.entries.c.playlist_id == t.playlists.c.playlist_id, t.entries.c.page < t.playlists.c.pages)
 
@@ -366,42 +366,10 @@ def _is_current() -> ColumnElement[bool]:
     )
 
 
-_CHOICES = (
-    select(
-        t.choices.c.song_id,
-        t.choices.c.choice,
-        t.songs.c.platform,
-        t.songs.c.remote_id,
-        t.given_up.c.wish,
-        t.given_up.c.code,
-        t.stored.c.payload,
-    )
-    .join(t.songs, t.songs.c.song_id == t.choices.c.song_id)
-    .outerjoin(t.given_up, and_(t.given_up.c.song_id == t.songs.c.song_id, t.given_up.c.wish == t.songs.c.wish))
-    .outerjoin(t.stored, and_(t.stored.c.song_id == t.songs.c.song_id, _is_on_file_system()))
-    .where(not_(t.choices.c.removed))
-)
-
-
-def _unchosen(connection: Connection) -> set[int]:
-    """The songs that are asked for because of a person's choice."""
-    copies: defaultdict[int, list[FileStored]] = defaultdict(list)
-    rows = {}
-    for row in connection.execute(_CHOICES):
-        rows[row.song_id] = row
-        if row.payload is not None:
-            copies[row.song_id].append(FileStored.model_validate_json(row.payload))
-    return {
-        song_id
-        for song_id, row in rows.items()
-        if is_unchosen(
-            SongPinned.model_validate_json(row.choice),
-            copies[song_id],
-            platform=row.platform,
-            remote_id=row.remote_id,
-            given_up=None if row.wish is None else GivenUp(wish=row.wish, code=row.code),
-        )
-    }
+def _might_give(name: str, *, anybodys: bool) -> ColumnElement[bool]:
+    """Whether a song was given up when that source might have given it; ``anybodys``: also songs of others."""
+    known = t.given_up.c.givers.contains(f" {name} ", autoescape=True)
+    return known if anybodys else or_(t.songs.c.platform != name, known)
 
 
 def _by_ids(connection: Connection, statement: Select[Any], ids: Iterable[int]) -> Iterator[Row[Any]]:

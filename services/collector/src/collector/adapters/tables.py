@@ -122,4 +122,6 @@ given_up = Table(
     Column("song_id", WholeNumber, primary_key=True, autoincrement=False),
     Column("wish", String, nullable=False),
     Column("code", String, nullable=False),
+    Column("givers", Text, nullable=False, server_default=""),
 )
+"""``givers``: names, each between spaces."""

@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 from collector.adapters.follow import Follower
 from collector.adapters.known import Recent
 from collector.adapters.record import DatabaseRecord
+from collector.ports import Givers
 from collector.service.identity import identify
 from common.bus.facts import FactWriter
+from common.contracts.jobs import ActiveJob
 from common.contracts.work import PlaylistSync
 from common.errors import TransientError
+from common.settings import split_list
 from common.work import ItemContext
 from sources.port import PlaylistRef, Progress
 from sources.registry import Sources
@@ -42,7 +45,9 @@ class Desk:
         threads: ThreadPoolExecutor,
         shrink_limit: float,
         record_wait: float,
+        download_sources: str = "",
     ) -> None:
+        """``download_sources``: the setting, as :meth:`set_download_sources` takes it later."""
         self.sources = sources
         self.record = record
         self.recent = recent
@@ -54,11 +59,25 @@ class Desk:
         self._given_up = given_up
         self._threads = threads
         self._record_wait = record_wait
+        self.set_download_sources(download_sources)
 
     async def be_current(self) -> None:
         """Decide on nothing older than now. Raises RecordBehind while the record is being read."""
         await self._given_up.be_level(patience=self._record_wait)
         await self._catalog.reach(await self._catalog.last_sequence(), patience=self._record_wait)
+
+    def set_download_sources(self, given: str) -> None:
+        """Take DOWNLOAD_SOURCES; empty: all sources in use give files."""
+        self._download_sources = split_list(given)
+
+    async def givers(self, job: ActiveJob) -> Givers:
+        """The sources that may give files in ``job``, as the downloaders see it."""
+        ready = self.sources.ready
+        listed = frozenset(ready).intersection(job.download_sources or self._download_sources or ready)
+        return Givers(listed=listed, searched=frozenset(await self.run(self._searchable, listed)))
+
+    def _searchable(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if self.sources.can_search(name)]
 
     async def ids(self, kind: str, platform: str, keys: Iterable[str]) -> Mapping[str, int]:
         """The ids of these keys of a source: as adopted from an older catalog, otherwise derived."""

@@ -105,6 +105,7 @@ class PlanHandler:
         scope = await self._playlists(job)
         if scope is not None and not scope:
             return succeeded(songs=0, planned=0)
+        givers = await self._desk.givers(job)
         while True:
             chunk: list[SongDownload] = await self._desk.run(
                 partial(
@@ -112,6 +113,7 @@ class PlanHandler:
                     job.job_id,
                     self._desk.sources.served(job.sources, by=job.download_sources),
                     playlists=tuple(scope or ()),
+                    givers=givers,
                     after=after,
                     limit=PLAN_CHUNK,
                 )

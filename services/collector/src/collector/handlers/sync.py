@@ -9,7 +9,7 @@ from typing import Any
 from collector.adapters.known import Known
 from collector.adapters.record import request_of
 from collector.errors import IdCollision
-from collector.ports import NOTHING
+from collector.ports import NOTHING, Givers
 from collector.service.listing import Reading, read_songs, wish_of
 from collector.service.playlists import Publication, publication
 from collector.service.wanted import is_missing
@@ -41,7 +41,7 @@ class SyncHandler:
         planned = 0
         job = context.job
         if Stage.DOWNLOAD in job.stages and self._desk.sources.served([item.source], by=job.download_sources):
-            planned = await self._ask_for_missing(reading, news, known, context)
+            planned = await self._ask_for_missing(item.source, reading, news, known, context)
         return _outcome(playlist, reading, news, published=published, planned=planned)
 
     def _read(
@@ -105,9 +105,13 @@ class SyncHandler:
             raise
         return len(facts)
 
-    async def _ask_for_missing(self, reading: Reading, news: Publication, known: Known, context: ItemContext) -> int:
+    async def _ask_for_missing(
+        self, platform: str, reading: Reading, news: Publication, known: Known, context: ItemContext
+    ) -> int:
         """Every time, also when nothing changed: what failed or was lost is asked for again."""
-        missing = await self._desk.run(self._missing, reading, news, known)
+        givers = await self._desk.givers(context.job)
+        missing = await self._desk.run(self._missing, platform, reading, news, known, givers)
+        asked = {"job_id": context.job.job_id, "givers": tuple(sorted(givers.of(platform)))}
         fresh = {fact.song_id: fact for fact in reading.facts}
         planned = 0
         for start in range(0, len(missing), PLAN_CHUNK):
@@ -117,15 +121,13 @@ class SyncHandler:
                 fact = fresh.get(one) or self._desk.recent.get(one)
                 if fact is not None:
                     requests[one] = request_of(fact, job_id=0)
-            planned += await context.plan(
-                request.model_copy(update={"job_id": context.job.job_id}) for request in requests.values()
-            )
+            planned += await context.plan(request.model_copy(update=asked) for request in requests.values())
         return planned
 
-    def _missing(self, reading: Reading, news: Publication, known: Known) -> list[int]:
+    def _missing(self, platform: str, reading: Reading, news: Publication, known: Known, givers: Givers) -> list[int]:
         """The songs of a list that are to be downloaded, each once, in order. Blocks."""
         ids = dict.fromkeys(news.ids)
-        holdings = self._desk.record.holdings(ids)
+        holdings = self._desk.record.holdings(ids, givers=givers)
         known.songs.update(self._desk.record.songs(one for one in ids if one not in known.songs))
         fresh = {fact.song_id: fact for fact in reading.facts}
         missing: list[int] = []
@@ -137,7 +139,11 @@ class SyncHandler:
             else:
                 continue
             if is_missing(
-                holdings.get(one, NOTHING), wish=wish, fingerprint=fingerprint, present=one in reading.present
+                holdings.get(one, NOTHING),
+                wish=wish,
+                fingerprint=fingerprint,
+                present=one in reading.present,
+                givers=givers.of(platform),
             ):
                 missing.append(one)
         return missing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from collector.ports import GivenUp, Holding
 from common.contracts.facts import FileStored, SongPinned
@@ -11,12 +11,17 @@ SOURCE_FILE_MISSING = "source-file-missing"
 """A file that was gone is asked for again as soon as the source sees it, whatever else is the same."""
 
 
-def is_missing(holding: Holding, *, wish: str, fingerprint: str | None, present: bool) -> bool:
-    """Whether a listed song is to be downloaded. ``present``: the source saw its bytes just now."""
+def is_missing(
+    holding: Holding, *, wish: str, fingerprint: str | None, present: bool, givers: Collection[str] = ()
+) -> bool:
+    """Whether a listed song is to be downloaded. ``present``: the source saw its bytes just now.
+
+    ``givers``: the sources that may give it now; one more than when it was given up may have it.
+    """
     if is_stored(holding, fingerprint):
         return False
     given_up = holding.given_up
-    if given_up is None or given_up.wish != wish:
+    if given_up is None or given_up.wish != wish or not given_up.givers.issuperset(givers):
         return True
     return present and given_up.code == SOURCE_FILE_MISSING
 
@@ -33,7 +38,10 @@ def is_unchosen(
     remote_id: str,
     given_up: GivenUp | None,
 ) -> bool:
-    """Whether a song is asked for because of a person's choice, whatever is stored. ``given_up``: for this listing."""
+    """Whether a song is asked for because of a person's choice, whatever is stored.
+
+    ``given_up``: for this listing, with all sources that may give it now.
+    """
     match = (choice.match_source, choice.match_remote_id)
     pinned = None not in match
     if given_up is not None and (not pinned or given_up.code == MATCH_GONE):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from common.bus.connection import Bus
 from common.bus.facts import FactWriter
 from common.contracts.facts import BackendDefined, FileStored, SongListed, SongPinned
-from common.contracts.names import LIBRARY_BACKEND, MAIN_VARIANT
+from common.contracts.names import MAIN_VARIANT
 from common.contracts.streams import CATALOG
-
-LOCAL_BACKEND = "local"
-"""The mounted folder, where its files are referred to in place."""
 
 
 class CatalogDesk:
     """Reads and writes single facts."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, backends: Sequence[str]) -> None:
+        """``backends``: the file systems that may have a song, the library first."""
         self._bus = bus
+        self._backends = backends
         self._writer = FactWriter(bus)
 
     async def define(self, backend: BackendDefined) -> None:
@@ -47,9 +47,14 @@ class CatalogDesk:
         """Publish what a person chose. Raises TransientError when others keep choosing."""
         await self._writer.publish(choice, cause=f"choice:{secrets.token_hex(8)}")
 
+    async def copies(self, song_id: int) -> list[FileStored]:
+        """The files of a song on file systems, those of the library first."""
+        found = [await self.stored(song_id, backend=name) for name in self._backends]
+        return [fact for fact in found if fact is not None]
+
     async def stored(self, song_id: int, *, backend: str | None) -> FileStored | None:
         """The file of a song, in ``backend`` or in the first file system that has one."""
-        for name in (backend,) if backend else (LIBRARY_BACKEND, LOCAL_BACKEND):
+        for name in (backend,) if backend else self._backends:
             found = await self._bus.last_message(CATALOG, f"file.stored.{name}.{song_id}.{MAIN_VARIANT}", FileStored)
             if found is not None and not found.data.removed:
                 return found.data

@@ -21,6 +21,8 @@ class BusJobsStore:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._revision = 0
+        """The highest seen: where the bus lost the entry, the next one must not look older to those who follow."""
 
     async def read(self) -> JobsState:
         """The entry as it stands; empty where there is none."""
@@ -40,13 +42,14 @@ class BusJobsStore:
             same = current.jobs == tuple(jobs) and current.last_job_id == highest and current.waits == waiting
             if same and sequence:
                 return current
-            wanted = JobsState(revision=current.revision + 1, last_job_id=highest, jobs=tuple(jobs), waits=waiting)
+            wanted = JobsState(revision=self._revision + 1, last_job_id=highest, jobs=tuple(jobs), waits=waiting)
             try:
                 await self._bus.publish(JOBS_SUBJECT, wanted, msg_id=secrets.token_hex(8), expect_last=sequence)
             except WrongLastSequence:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
+            self._revision = wanted.revision
             return wanted
         raise AssertionError("unreachable")
 
@@ -54,4 +57,6 @@ class BusJobsStore:
         stored = await self._bus.last(JOBS_STREAM, JOBS_SUBJECT)
         if stored is None:
             return JobsState(), 0
-        return decode(stored.data, JobsState).data, stored.sequence
+        state = decode(stored.data, JobsState).data
+        self._revision = max(self._revision, state.revision)
+        return state, stored.sequence

@@ -36,6 +36,15 @@ class DeadLetters:
             sequence = letter.sequence
         return letters
 
+    async def last(self) -> int:
+        """The sequence of the newest letter there ever was."""
+        try:
+            return (await self._bus.js.stream_info(DEAD)).state.last_seq
+        except APIError as error:
+            raise BusUnavailable(f"the bus refused: {error.description}") from None
+        except (nats.errors.Error, TimeoutError):
+            raise BusUnavailable("the bus did not answer") from None
+
     async def get(self, sequence: int) -> Letter | None:
         """One letter, if it is still there."""
         return await self._read(sequence, following=False)

@@ -28,8 +28,16 @@ class ResolverDesk:
         return await self._ask("matches", song_id=song_id)
 
     async def standings(self, origin: str) -> dict[str, Any]:
-        """In which order sources are asked for songs of ``origin``, the numbers of each, and why."""
+        """In which order sources are asked for songs of ``origin``, the numbers of each, and why.
+
+        ``others``: sources that are not asked now, with the numbers that there are of them.
+        """
         return await self._ask("resolver", origin=origin)
+
+    async def all_standings(self) -> list[dict[str, Any]]:
+        """The same for each origin that there are numbers of, whether it is still in use or not."""
+        told: list[dict[str, Any]] = (await self._ask("resolver"))["items"]
+        return told
 
     async def _ask(self, name: str, **question: Any) -> dict[str, Any]:
         try:

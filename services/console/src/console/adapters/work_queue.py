@@ -54,6 +54,15 @@ class BusWorkQueue:
         self._replicas = replicas
         self._max_in_flight = max_in_flight
         self._limits = dict(limits or {})
+        self._shares: dict[str, int] = {}
+
+    def limit_of(self, name: str) -> int | None:
+        """The limit that was set for a single source or backend: all jobs together have it."""
+        return self._limits.get(name)
+
+    def share(self, lane: Lane, count: int) -> None:
+        """What a lane has of its source's limit, after its next :meth:`ensure_lane`."""
+        self._shares[lane.consumer] = count
 
     def limit(self, *, max_in_flight: int | None = None, limits: Mapping[str, int] | None = None) -> None:
         """Other limits from now on; a lane has them after its next :meth:`ensure_lane`."""
@@ -72,13 +81,16 @@ class BusWorkQueue:
 
     async def ensure_lane(self, lane: Lane) -> None:
         """Make a lane's consumer, or bring its settings up to date."""
+        limit = self._limits.get(lane.name)
+        share = self._shares.get(lane.consumer, limit)
         config = ConsumerConfig(
             durable_name=lane.consumer,
             filter_subject=lane.filter,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self._lease_seconds,
             max_deliver=-1,
-            max_ack_pending=self._limits.get(lane.name, self._max_in_flight),
+            # A lane that has nothing is closed by the job state: none at all would mean no limit here.
+            max_ack_pending=self._max_in_flight if limit is None or share is None else max(1, min(limit, share)),
         )
         await _repeat(lambda: self._bus.js.add_consumer(WORK, config))
 
@@ -96,6 +108,7 @@ class BusWorkQueue:
 
     async def drop_lane(self, lane: Lane) -> None:
         """Remove a lane's items and its consumer."""
+        self._shares.pop(lane.consumer, None)
         await self.purge_lane(lane)
         with contextlib.suppress(NotFoundError):
             await _repeat(lambda: self._bus.js.delete_consumer(WORK, lane.consumer), missing=NotFoundError)

@@ -70,7 +70,7 @@ def list_items(
     """Items of a job, in the order in which they were first seen."""
     job = find(desk, job_id)
     states = [*(state or ()), *(status or ())]
-    found = desk.items.page(job_id, states=states, stage=stage, after=number(cursor) or 0, limit=limit + 1)
+    found = desk.page(job, states=states, stage=stage, after=number(cursor) or 0, limit=limit + 1)
     shown = found[:limit]
     return {
         "items": desk.item_views(job, shown),

@@ -12,7 +12,9 @@ from console.routes.models import NewChoice
 router = APIRouter(prefix="/api", tags=["songs"])
 
 SongId = Annotated[int, Path(ge=0, lt=2**53)]
-_Origin = Annotated[str, Query(pattern=r"^[a-z0-9_-]{1,64}$", description="the source whose songs are resolved")]
+_Origin = Annotated[
+    str | None, Query(pattern=r"^[a-z0-9_-]{1,64}$", description="the source whose songs are resolved; default: all")
+]
 
 
 @router.get("/songs/{song_id}")
@@ -40,6 +42,11 @@ async def choose(desk: TheDesk, song_id: SongId, wanted: NewChoice) -> dict[str,
 
 
 @router.get("/resolver")
-async def get_resolver(desk: TheDesk, origin: _Origin) -> dict[str, Any]:
-    """In which order sources are asked for songs of ``origin``, the numbers of each pair, and why."""
+async def get_resolver(desk: TheDesk, origin: _Origin = None) -> dict[str, Any]:
+    """In which order sources are asked for songs of ``origin``, the numbers of each pair, and why.
+
+    Without ``origin``: ``items``, one for each origin that there are numbers of, in use or not.
+    """
+    if origin is None:
+        return {"items": await desk.resolver.all_standings(), "next": None}
     return await desk.resolver.standings(origin)

@@ -20,7 +20,7 @@ from console.adapters.ledger import ItemStore, JournalStore, RevisionStore, RunS
 from console.adapters.letters import DeadLetters
 from console.adapters.resolver import ResolverDesk
 from console.handlers import Projector
-from console.ports import Counts, Item, Job, SetAside
+from console.ports import Counts, Holder, Item, Job, SetAside
 from console.service import views, waiting
 from console.service.configuration import Configuration
 from console.service.control import JobControl
@@ -74,11 +74,25 @@ class Desk:
         counts = self.items.counts(job.job_id) if counts is None else counts
         if job.state.ended:
             return views.job_view(job, counts)
-        queued = {stage: states.get(ItemState.QUEUED, 0) for stage, states in counts.items()}
+        at = time.monotonic()
+        lost: dict[Holder, int] = {}
+        if any(states.get(ItemState.RUNNING) for states in counts.values()):
+            lost = self._lost(job)
+            counts = waiting.shown_counts(counts, lost=lost)
         reason = waiting.job_waits_for(
-            job, queued=queued, aside=self._aside(job.job_id), fleet=self.fleet, at=time.monotonic()
+            job, counts=counts, lost=lost, aside=self._aside(job.job_id), fleet=self.fleet, at=at
         )
-        return views.job_view(job, counts, reason)
+        standing = waiting.stages_wait_for(job, counts=counts, lost=lost, fleet=self.fleet, at=at)
+        return views.job_view(job, counts, reason, standing)
+
+    def page(self, job: Job, *, states: Sequence[ItemState], stage: Stage | None, after: int, limit: int) -> list[Item]:
+        """Items of a job, by the states that people see. Blocks."""
+        told_apart = {ItemState.RUNNING, ItemState.INTERRUPTED}.intersection(states)
+        lost = self._lost(job) if told_apart and not job.state.ended else {}
+        return self.items.page(job.job_id, states=states, stage=stage, lost=lost, after=after, limit=limit)
+
+    def _lost(self, job: Job) -> dict[Holder, int]:
+        return waiting.lost_of(self.items.holders(job.job_id), fleet=self.fleet, at=time.monotonic())
 
     def _aside(self, job_id: int) -> list[SetAside]:
         """What waits for times of its own; counting a hundred thousand for every look would not do."""

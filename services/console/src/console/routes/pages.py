@@ -73,8 +73,8 @@ def job_page(
     # An unknown choice in a link is no choice.
     chosen_state = next((one for one in ItemState if one.value == state), None)
     chosen_stage = next((one for one in Stage if one.value == stage), None)
-    found = desk.items.page(
-        job_id,
+    found = desk.page(
+        job,
         states=[chosen_state] if chosen_state else [],
         stage=chosen_stage,
         after=number(cursor) or 0,

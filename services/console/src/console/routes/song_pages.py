@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -16,7 +15,7 @@ from console.routes.api_jobs import Cursor, TheDesk, number
 from console.routes.api_songs import SongId
 from console.routes.rendering import render
 from console.service.songs import Action
-from console.service.views import item_view, sources_view
+from console.service.views import item_view
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,16 +65,18 @@ async def choose(
 
 @router.get("/resolver")
 async def resolver_page(request: Request, desk: TheDesk) -> Response:
-    """In which order sources are asked for the songs of each other, and why."""
+    """In which order sources are asked for the songs of each other, and why; and what was counted for others."""
     names = desk.settings.source_names
     tables: list[dict[str, Any]] = []
     problem = None
     try:
-        tables = list(await asyncio.gather(*(desk.resolver.standings(name) for name in names)))
+        counted = {one["origin"]: one for one in await desk.resolver.all_standings()}
+        fresh = [name for name in names if name not in counted]
+        counted |= zip(fresh, await asyncio.gather(*map(desk.resolver.standings, fresh)), strict=True)
+        tables = [counted[name] for name in (*names, *sorted(counted.keys() - set(names)))]
     except ClientError as error:
         problem = error.message
-    sources = await asyncio.to_thread(sources_view, desk.fleet, time.monotonic(), names)
-    return render(request, "resolver.html", tables=tables, problem=problem, sources=sources)
+    return render(request, "resolver.html", tables=tables, problem=problem, names=names)
 
 
 def _marked(song: dict[str, Any], matches: list[dict[str, Any]]) -> list[dict[str, Any]]:

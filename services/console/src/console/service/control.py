@@ -10,17 +10,18 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from common.bus.errors import StreamMissing
 from common.contracts.envelope import now
-from common.contracts.names import Command, JobState, JobType
+from common.contracts.names import Command, JobState, JobType, Stage
 from common.contracts.status import ServerWait
 from common.contracts.work import JobPlan
 from common.errors import BusUnavailable
 from common.telemetry import get_logger
-from console.errors import LedgerUnwritable, NotFound, Refused, Unavailable
+from console.errors import LedgerUnwritable, NotFound, Unavailable
 from console.ports import (
     Items,
     Job,
@@ -36,7 +37,9 @@ from console.service import ending, retries
 from console.service.aside import Aside, merged
 from console.service.drafts import active_job, draft_job, lanes_of, planned_stages
 from console.service.fleet import Fleet
-from console.service.lifecycle import RETRIES, after_command, after_recovery, check_retry, check_wish
+from console.service.lifecycle import RETRIES, after_command, after_recovery, check_wish
+from console.service.pauses import Pauses
+from console.service.shares import Shares
 from console.service.stages import Stages
 
 
@@ -73,9 +76,10 @@ class JobControl:
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._last_id = 0
-        self._pauses: dict[int, int] = {}
+        self._pauses = Pauses(queue=queue, fleet=fleet)
         self._other_limits = False
         self._waits: tuple[ServerWait, ...] = ()
+        self._shares = Shares(queue=queue, fleet=fleet)
         self._retries = retries.Retries(items=items, queue=queue)
         self._aside = Aside(items=items, queue=queue, lease=lease_seconds)
         self._ending = ending.Ending(runs=runs, items=items, queue=queue, projection=projection, lease=lease_seconds)
@@ -85,8 +89,8 @@ class JobControl:
 
     @property
     def pausing(self) -> bool:
-        """Whether a pause waits for its workers: their next heartbeats may confirm it."""
-        return bool(self._pauses)
+        """Whether a pause, or the end of a lane's turn, waits for workers: their next heartbeats may confirm it."""
+        return bool(self._pauses) or self._shares.settling
 
     @property
     def waits(self) -> tuple[ServerWait, ...]:
@@ -129,6 +133,7 @@ class JobControl:
             for other in await asyncio.to_thread(self._runs.unended):
                 if other.draft.same_work(draft):
                     return other, True
+            draft = replace(draft, kept=self._fleet.kept_settings(time.monotonic()))
             job = await asyncio.to_thread(
                 self._runs.create,
                 draft,
@@ -174,10 +179,10 @@ class JobControl:
         async with self._lock:
             job = await self._job(job_id)
             words = f"{wish.command} asked for"
-            if wish.item_id is not None:
-                words = f"{wish.command} of {await self._check_item(job, wish)!r} asked for"
-            elif wish.command is Command.RETRY_FAILED:
-                await self._check_failed(job, wish)
+            if wish.command in RETRIES:
+                title = await asyncio.to_thread(self._retries.check, job, wish)
+                words = f"{wish.command} of {title!r} asked for" if title else words
+                self._ending.reopen(job)
             state = after_command(job.state, wish.command)
             command_id = await asyncio.to_thread(self._runs.set_state, job_id, state, at=now(), event=words, wish=wish)
             assert command_id is not None
@@ -201,25 +206,25 @@ class JobControl:
             unended = await asyncio.to_thread(self._runs.unended)
             self._aside.forget(job.job_id for job in unended)
             await self._share_waits()
+            await self._keep_settings(unended)
             if self._other_limits:
                 for lane in [lane for job in unended for lane in lanes_of(job.job_id, job.draft)]:
                     await self._queue.ensure_lane(lane)
+                await self._sync()
                 self._other_limits = False
+            if await self._shares.divide():
+                await self._sync()
             for job in unended:
                 if not job.planned:
                     await self._begin(job)
-                elif job.state is JobState.PAUSE_REQUESTED and await self._pause_confirmed(job):
+                elif job.state is JobState.PAUSE_REQUESTED and await self._pauses.confirmed(job):
                     await self._enter(job, JobState.PAUSED, "no worker holds an item of this job")
                 elif job.state in {JobState.RUNNING, JobState.PAUSE_REQUESTED}:
                     if job.state is JobState.RUNNING:
                         await self._aside.put_back(job)
                     if job.job_id not in unfinished:
                         await self._follow(job)
-            for job in await asyncio.to_thread(self._runs.unclosed):
-                await self._sync()
-                await self._ending.close(job)
-            for job in await asyncio.to_thread(self._runs.unswept, ended_before=now() - timedelta(seconds=self._lease)):
-                await self._ending.sweep(job)
+        await self._clear_up()
 
     async def run(self, stop: asyncio.Event, *, poke: asyncio.Event, interval: float = 1.0) -> None:
         """Tick every ``interval`` seconds, and soon after ``poke``, until ``stop``."""
@@ -242,6 +247,21 @@ class JobControl:
             await _first_of(stop, poke, timeout=interval)
             poke.clear()
 
+    async def _clear_up(self) -> None:
+        """Bring ended jobs nearer to their end; between two of them, commands have their turn."""
+        for found in await asyncio.to_thread(self._runs.unclosed):
+            async with self._lock:
+                job = await self._job(found.job_id)
+                if job.state.ended and not job.closed:
+                    await self._sync()
+                    await self._ending.close(job)
+        swept = now() - timedelta(seconds=self._lease)
+        for found in await asyncio.to_thread(self._runs.unswept, ended_before=swept):
+            async with self._lock:
+                job = await self._job(found.job_id)
+                if job.state.ended and job.closed:
+                    await self._ending.sweep(job)
+
     async def _made_anew(self) -> None:
         try:
             async with self._lock:
@@ -252,6 +272,7 @@ class JobControl:
     async def _recover(self, *, pause: bool) -> None:
         await self._queue.ensure_streams()
         state = await self._store.read()
+        self._shares.take_over(state)
         for active in state.jobs:
             if await asyncio.to_thread(self._runs.get, active.job_id) is None:
                 get_logger().warning("a job was found on the bus that the ledger does not know", job=active.job_id)
@@ -287,23 +308,6 @@ class JobControl:
         await self._queue.plan(plans, cause=f"job:{job.job_id}:plan", job_id=job.job_id, trace=job.trace)
         await asyncio.to_thread(self._runs.mark, job.job_id, planned=True)
 
-    async def _check_item(self, job: Job, wish: Wish) -> str:
-        """The title of the item that is to be tried again, if it can be."""
-        assert wish.item_id is not None
-        item = await asyncio.to_thread(self._items.get, job.job_id, wish.item_id)
-        if item is None:
-            raise NotFound(f"Job {job.job_id} has no item {wish.item_id}.", code="no-such-item")
-        force = wish.command is Command.FORCE_RETRY_ITEM
-        check_retry(item.status.state, force=force, set_aside=item.status.next_try_at is not None)
-        retries.prepare(job, item, force=force)
-        return item.status.title
-
-    async def _check_failed(self, job: Job, wish: Wish) -> None:
-        found = await asyncio.to_thread(self._items.failed, job.job_id, error_code=wish.error_code, after=0, limit=1)
-        if not found:
-            kind = f" for the reason {wish.error_code!r}" if wish.error_code else ""
-            raise Refused(f"Nothing of job {job.job_id} has failed{kind}.", code="nothing-failed")
-
     async def _carry_out(self, pending: PendingCommand) -> bool:
         """Do what was asked for; False when some is left for the next tick."""
         job = await self._job(pending.job_id)
@@ -326,21 +330,6 @@ class JobControl:
             await self._enter(job, final, "every stage is complete")
             await self._ending.close(job)
 
-    async def _pause_confirmed(self, job: Job) -> bool:
-        """Whether nothing of the job runs and nothing of it will start.
-
-        Either every worker has said so, or no item of it is out: what is delivered after the job
-        state was written meets the gate.
-        """
-        revision = self._pauses.get(job.job_id)
-        if revision is None:
-            await self._sync()
-            revision = self._pauses[job.job_id]
-        if not self._fleet.not_confirmed(job.job_id, revision, at=time.monotonic(), lease=self._lease):
-            return True
-        readings = [await self._queue.read_lane(lane) for lane in lanes_of(job.job_id, job.draft)]
-        return all(reading is not None and reading.unacked == 0 for reading in readings)
-
     async def _enter(self, job: Job, state: JobState, words: str) -> None:
         await asyncio.to_thread(self._runs.set_state, job.job_id, state, at=now(), event=words)
         get_logger().info("job", job=job.job_id, state=str(state))
@@ -355,14 +344,24 @@ class JobControl:
         if self._waits != known:
             await self._sync(self._waits)
 
+    async def _keep_settings(self, jobs: Sequence[Job]) -> None:
+        """Give jobs that began without a downloader the settings of the first one: nothing was stored before."""
+        without = [job for job in jobs if Stage.DOWNLOAD in job.draft.stages and job.draft.kept is None]
+        if not without or (kept := self._fleet.kept_settings(time.monotonic())) is None:
+            return
+        for job in without:
+            await asyncio.to_thread(self._runs.keep, job.job_id, kept)
+        await self._sync()
+
     async def _sync(self, waits: Sequence[ServerWait] | None = None) -> None:
         """Make the job state on the bus what the ledger says."""
         jobs = [job for job in await asyncio.to_thread(self._runs.unended) if job.state is not JobState.QUEUED]
-        written = await self._store.write(
-            [active_job(job.job_id, job.state, job.draft) for job in jobs], last_job_id=self._last_id, waits=waits
-        )
+        active = self._shares.admit([active_job(job.job_id, job.state, job.draft) for job in jobs])
+        written = await self._store.write(active, last_job_id=self._last_id, waits=waits)
         asked = {job.job_id for job in jobs if job.state is JobState.PAUSE_REQUESTED}
-        self._pauses = {job_id: self._pauses.get(job_id, written.revision) for job_id in asked}
+        at = time.monotonic()
+        self._pauses.told(asked, revision=written.revision, at=at)
+        self._shares.told(written.revision, at)
 
     async def _job(self, job_id: int) -> Job:
         job = await asyncio.to_thread(self._runs.get, job_id)

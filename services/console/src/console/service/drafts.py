@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.contracts.jobs import ActiveJob, Lane, lane
+from common.contracts.jobs import ActiveJob, KeptSettings, Lane, lane
 from common.contracts.names import JobState, JobType, Stage
 from common.contracts.work import ITEM_OF_STAGE
 from console.errors import InvalidRequest, Refused
@@ -93,6 +93,8 @@ def active_job(job_id: int, state: JobState, draft: JobDraft) -> ActiveJob:
         playlist_scope=draft.playlist_scope,
         pool_scope=draft.pool_scope,
         upload_backend=draft.upload_backend,
+        import_mode=draft.kept.import_mode if draft.kept else None,
+        download_layout=draft.kept.download_layout if draft.kept else None,
         priority=draft.priority,
         lanes=lanes_of(job_id, draft),
     )
@@ -100,6 +102,9 @@ def active_job(job_id: int, state: JobState, draft: JobDraft) -> ActiveJob:
 
 def draft_of(job: ActiveJob) -> JobDraft:
     """The draft of a job that is known from the bus alone."""
+    kept = None
+    if job.import_mode is not None and job.download_layout is not None:
+        kept = KeptSettings(import_mode=job.import_mode, download_layout=job.download_layout)
     return JobDraft(
         job_type=job.job_type,
         stages=job.stages,
@@ -109,6 +114,7 @@ def draft_of(job: ActiveJob) -> JobDraft:
         pool_scope=job.pool_scope,
         priority=job.priority,
         upload_backend=job.upload_backend,
+        kept=kept,
     )
 
 

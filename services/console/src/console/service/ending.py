@@ -19,6 +19,8 @@ from console.service.lifecycle import final_state
 _PAGE = 500
 _MENDS = 3
 """Times that an item which vanished from the queue is put back before it counts as failed."""
+_AT_ONCE = 1000
+"""Items that are told of their end before other jobs and commands have their turn."""
 _PROJECTION_PATIENCE = 1.0
 """Seconds; past it the next tick looks again."""
 
@@ -34,6 +36,8 @@ class Ending:
         self._projection = projection
         self._lease = lease
         self._mended: Counter[str] = Counter()
+        self._told: dict[int, int] = {}
+        """Jobs whose items are being told that they were canceled, and the last one that was."""
 
     async def decide(self, job: Job) -> JobState | None:
         """The state in which a job with nothing left to do ends; None: not yet.
@@ -76,28 +80,40 @@ class Ending:
         )
 
     async def close(self, job: Job) -> None:
-        """Remove a job's items and consumers; a canceled job's items are told so."""
-        for lane in lanes_of(job.job_id, job.draft):
-            await self._queue.drop_lane(lane)
-        if job.state is JobState.CANCELED and not await self._cancel_items(job):
-            return
-        await asyncio.to_thread(self._runs.mark, job.job_id, closed=True)
+        """Remove a job's items and consumers; a canceled job's items are told so, some at each call."""
+        if job.job_id not in self._told:
+            for lane in lanes_of(job.job_id, job.draft):
+                await self._queue.drop_lane(lane)
+        if job.state is not JobState.CANCELED or await self._cancel_items(job):
+            await asyncio.to_thread(self._runs.mark, job.job_id, closed=True)
+
+    def reopen(self, job: Job) -> None:
+        """Let a job go on that may have ended. Raises Refused while its items are being told that it was canceled."""
+        if job.state is JobState.CANCELED and not job.closed:
+            raise Refused("This job is still being canceled; try again in a moment.", code="job-ending")
+        self._told.pop(job.job_id, None)
 
     async def sweep(self, job: Job) -> None:
         """Once more after one lease: what workers or planners put there meanwhile."""
-        for lane in lanes_of(job.job_id, job.draft):
-            await self._queue.purge_lane(lane)
-        if job.state is JobState.CANCELED and not await self._cancel_items(job):
-            return
-        await asyncio.to_thread(self._runs.mark, job.job_id, swept=True)
+        if job.job_id not in self._told:
+            for lane in lanes_of(job.job_id, job.draft):
+                await self._queue.purge_lane(lane)
+        if job.state is not JobState.CANCELED or await self._cancel_items(job):
+            await asyncio.to_thread(self._runs.mark, job.job_id, swept=True)
 
     async def _cancel_items(self, job: Job) -> bool:
+        """Tell some items that their job was canceled; whether all of them were told."""
+        after = self._told.setdefault(job.job_id, 0)
         if not await self._caught_up():
             return False
-        after, cause = 0, f"job:{job.job_id}:canceled:{secrets.token_hex(4)}"
-        while page := await asyncio.to_thread(self._items.unended, job.job_id, after=after, limit=_PAGE):
+        page = await asyncio.to_thread(self._items.unended, job.job_id, after=after, limit=_AT_ONCE)
+        if page:
+            cause = f"job:{job.job_id}:canceled:{secrets.token_hex(4)}"
             await self._queue.tell([retries.canceled(item.status) for item in page], cause=cause, trace=job.trace)
-            after = page[-1].item_id
+            self._told[job.job_id] = page[-1].item_id
+        if len(page) == _AT_ONCE:
+            return False
+        del self._told[job.job_id]
         return True
 
     async def _caught_up(self) -> bool:

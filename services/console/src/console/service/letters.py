@@ -23,6 +23,7 @@ class Replays:
         self._items = items
         self._runs = runs
         self._control = control
+        self._all = asyncio.Lock()
 
     async def replay(self, sequence: int) -> str:
         """Try it again, and forget the letter; what was done, in a sentence. Raises NotFound or Refused."""
@@ -32,10 +33,20 @@ class Replays:
         return words
 
     async def replay_all(self) -> tuple[int, int]:
-        """Try all again that can be: how many were, and how many could not."""
+        """Try all again that can be: how many were, and how many could not. Raises Refused while it is being done."""
+        if self._all.locked():
+            raise Refused("All of them are being tried again already; wait for the end.", code="replay-under-way")
+        async with self._all:
+            return await self._replay_all()
+
+    async def _replay_all(self) -> tuple[int, int]:
         done = refused = after = 0
-        while page := await self._letters.page(after=after, limit=_PAGE):
+        # What fails again writes a new letter behind this one.
+        last = await self._letters.last()
+        while after < last and (page := await self._letters.page(after=after, limit=_PAGE)):
             for letter in page:
+                if letter.sequence > last:
+                    break
                 try:
                     await self._again(letter)
                 except Refused:
@@ -59,6 +70,11 @@ class Replays:
     async def _again(self, letter: Letter) -> str:
         work = _work_of(letter)
         if work is not None and (item := await asyncio.to_thread(self._items.by_subject, work.status_subject)):
+            if not item.status.state.ended:
+                raise Refused(
+                    f"{item.status.title} is being tried ({item.status.state}); wait for its end.",
+                    code="item-not-ended",
+                )
             if item.status.state is not ItemState.FAILED:
                 return f"{item.status.title} has not failed any more; the letter is forgotten."
             wish = Wish(command=Command.RETRY_ITEM, item_id=item.item_id)

@@ -13,9 +13,10 @@ from common.contracts.names import Command, ItemState
 from common.contracts.status import ItemStatus, Reason
 from common.contracts.work import ITEM_OF_STAGE, WorkItem
 from common.telemetry import get_logger
-from console.errors import Refused
-from console.ports import Item, Items, Job, PendingCommand, WorkQueue
+from console.errors import NotFound, Refused
+from console.ports import Item, Items, Job, PendingCommand, Wish, WorkQueue
 from console.service.drafts import lanes_of
+from console.service.lifecycle import check_retry
 
 
 def request_of(status: ItemStatus, *, force: bool) -> WorkItem:
@@ -96,6 +97,36 @@ class Retries:
         self._items = items
         self._queue = queue
         self._reached: dict[int, int] = {}
+
+    def check(self, job: Job, wish: Wish) -> str | None:
+        """The title of the one item that ``wish`` asks for; None where it asks for all that failed. Blocks.
+
+        Raises NotFound, and Refused when nothing of it can be done.
+        """
+        if wish.item_id is None:
+            self._check_failed(job, wish)
+            return None
+        item = self._items.get(job.job_id, wish.item_id)
+        if item is None:
+            raise NotFound(f"Job {job.job_id} has no item {wish.item_id}.", code="no-such-item")
+        force = wish.command is Command.FORCE_RETRY_ITEM
+        check_retry(item.status.state, force=force, set_aside=item.status.next_try_at is not None)
+        prepare(job, item, force=force)
+        return item.status.title
+
+    def _check_failed(self, job: Job, wish: Wish) -> None:
+        kind = f" for the reason {wish.error_code!r}" if wish.error_code else ""
+        why, after = Refused(f"Nothing of job {job.job_id} has failed{kind}.", code="nothing-failed"), 0
+        while page := self._items.failed(job.job_id, error_code=wish.error_code, after=after, limit=_PAGE):
+            for item in page:
+                try:
+                    prepare(job, item, force=False)
+                except Refused as refused:
+                    why = refused
+                else:
+                    return
+            after = page[-1].item_id
+        raise why
 
     async def carry_out(self, job: Job, pending: PendingCommand) -> bool:
         """Ask for the items again; False when some are left for the next time. Raises BusUnavailable."""

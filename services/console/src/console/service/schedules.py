@@ -139,6 +139,8 @@ def next_run(draft: ScheduleDraft, *, after: datetime) -> datetime:
 
 def _by_the_clock(cron: str, after: datetime) -> datetime:
     """When ``cron`` comes true next by the machine's own clock: people mean theirs, also when it is put forward."""
+    if len(cron.split()) != 5:
+        raise CronSimError("a sixth field would be seconds")
     # Without a zone: with one, it would be the offset of today also for a run after the change of the clocks.
     for local in CronSim(cron, after.astimezone().replace(tzinfo=None)):
         for fold in (0, 1):  # an hour that comes twice

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
+from unicodedata import category
 
 from common.contracts.facts import FileStored, SongListed, SongPinned
 from common.contracts.names import Command, Stage
@@ -14,24 +15,31 @@ from console.ports import Commands, Item, Items, Runs, SongFacts, Wish
 
 Action = Literal["pin", "unpin", "ban", "unban"]
 MAX_BANNED = 200
+MAX_REMOTE_ID = 1000
+"""Characters; downloaders leave out search results with longer ones."""
 _JOBS_LOOKED_AT = 200
 
 
 class Songs:
     """Shows what is known of a song, and keeps what is chosen."""
 
-    def __init__(self, *, facts: SongFacts, runs: Runs, items: Items, control: Commands) -> None:
+    def __init__(
+        self, *, facts: SongFacts, runs: Runs, items: Items, control: Commands, sources: Sequence[str]
+    ) -> None:
+        """``sources``: those in use."""
         self._facts = facts
         self._runs = runs
         self._items = items
         self._control = control
+        self._sources = sources
 
     async def view(self, song_id: int) -> dict[str, Any]:
         """The song as its source lists it, its file, what was chosen. Raises NotFound."""
         listed = await self._facts.listed(song_id)
         if listed is None:
             raise NotFound(f"No source has listed a song {song_id}.", code="no-such-song")
-        stored, pinned = await self._facts.stored(song_id, backend=None), await self._facts.pinned(song_id)
+        copies, pinned = await self._facts.copies(song_id), await self._facts.pinned(song_id)
+        stored = next((one for one in copies if as_chosen(one, listed, pinned)), next(iter(copies), None))
         item = await asyncio.to_thread(self._newest, song_id, listed.platform)
         return {
             "song_id": song_id,
@@ -48,8 +56,8 @@ class Songs:
                 "backend": stored.backend,
                 "size": stored.size,
                 "quality_label": stored.quality_label,
-                "source": stored.candidate_source or listed.platform,
-                "remote_id": stored.candidate_remote_id or listed.remote_id,
+                "source": recording(listed, stored)[0],
+                "remote_id": recording(listed, stored)[1],
                 "duration_seconds": stored.format.duration_seconds,
                 "as_chosen": as_chosen(stored, listed, pinned),
             },
@@ -72,13 +80,16 @@ class Songs:
         listed = await self._facts.listed(song_id)
         if listed is None:
             raise NotFound(f"No source has listed a song {song_id}.", code="no-such-song")
-        before = await self._facts.pinned(song_id)
+        before, copies = await self._facts.pinned(song_id), await self._facts.copies(song_id)
+        if action in ("pin", "ban"):
+            known = {recording(listed, None), *(recording(listed, copy) for copy in copies)}
+            check_recording(source, remote_id, known=known, sources=self._sources)
         after = chosen(before, action, source=source, remote_id=remote_id, by=by)
         if after != before:
             await self._facts.pin(after)
-        stored = await self._facts.stored(song_id, backend=None)
+        right = bool(copies) and all(as_chosen(one, listed, after) for one in copies)
         # Also when it was chosen before: the program may have ended between the choice and what follows from it.
-        fetch = stored is None or not as_chosen(stored, listed, after) or (action == "unpin" and after != before)
+        fetch = not right or (action == "unpin" and after != before)
         item = await asyncio.to_thread(self._newest, song_id, listed.platform)
         retried = fetch and item is not None and await self._retry(item)
         return {"choice": _choice(after), "retried_in_job": item.status.job_id if item and retried else None}
@@ -102,9 +113,31 @@ class Songs:
 
 def as_chosen(stored: FileStored, listed: SongListed, choice: SongPinned) -> bool:
     """Whether the file is of the recording that was chosen, and of none that was banned."""
-    taken = (stored.candidate_source or listed.platform, stored.candidate_remote_id or listed.remote_id)
+    taken = recording(listed, stored)
     match = (choice.match_source, choice.match_remote_id)
     return ":".join(taken) not in choice.banned and (None in match or match == taken)
+
+
+def recording(listed: SongListed, stored: FileStored | None) -> tuple[str, str]:
+    """Source and remote id of what a file was taken from; without one, of what is listed."""
+    if stored is None:
+        return listed.platform, listed.remote_id
+    return stored.candidate_source or listed.platform, stored.candidate_remote_id or listed.remote_id
+
+
+def check_recording(source: str, remote_id: str, *, known: Collection[tuple[str, str]], sources: Sequence[str]) -> None:
+    """Raise InvalidRequest for what no source can have. ``known``: recordings of the song, whatever they are called."""
+    if (source, remote_id) in known:
+        return
+    if source not in {*sources, *(name for name, _ in known)}:
+        names = ", ".join(sources) or "none; set SOURCES"
+        raise InvalidRequest(f"There is no source {source[:80]!r}. Known sources: {names}.", code="unknown-source")
+    if len(remote_id) > MAX_REMOTE_ID or any(category(char) in ("Cc", "Cs") for char in remote_id):
+        raise InvalidRequest(
+            f"A recording's id has at most {MAX_REMOTE_ID} characters, none of them a control character. "
+            "Copy it from the song's page.",
+            code="remote-id-invalid",
+        )
 
 
 def chosen(before: SongPinned, action: Action, *, source: str, remote_id: str, by: str) -> SongPinned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,15 @@ from console.service.fleet import Fleet, Member, current, status_of
 _MAX_ITEMS_SHOWN = 64
 
 
-def job_view(job: Job, counts: Counts, waits_for: Reason | None = None) -> dict[str, Any]:
-    """A job with its stages, and how many items stand where; ``waits_for``: why it does not move."""
-    stages = [_stage_view(job, stage, counts.get(stage, {})) for stage in job.stage_states]
+def job_view(
+    job: Job, counts: Counts, waits_for: Reason | None = None, standing: Mapping[Stage, Reason] | None = None
+) -> dict[str, Any]:
+    """A job with its stages, and how many items stand where.
+
+    ``waits_for``: why it does not move; ``standing``: the same of single stages.
+    """
+    reasons = standing or {}
+    stages = [_stage_view(job, stage, counts.get(stage, {}), reasons.get(stage)) for stage in job.stage_states]
     work = [stage for stage in stages if stage["stage"] != Stage.PLAN]
     totals = {state.value: sum(stage["counts"][state.value] for stage in work) for state in ItemState}
     return {
@@ -177,7 +183,7 @@ def sources_view(fleet: Fleet, at: float, known: Sequence[str]) -> list[dict[str
     ]
 
 
-def _stage_view(job: Job, stage: Stage, counts: dict[ItemState, int]) -> dict[str, Any]:
+def _stage_view(job: Job, stage: Stage, counts: Mapping[ItemState, int], waits_for: Reason | None) -> dict[str, Any]:
     state = job.stage_states[stage]
     stands_still = job.state in {JobState.PAUSED, JobState.PAUSE_REQUESTED} and state is JobState.RUNNING
     if stands_still or (job.state.ended and not state.ended):
@@ -186,6 +192,7 @@ def _stage_view(job: Job, stage: Stage, counts: dict[ItemState, int]) -> dict[st
         "stage": stage.value,
         "state": state.value,
         "status": state.value,
+        "waits_for": waits_for.model_dump() if waits_for else None,
         "counts": {one.value: counts.get(one, 0) for one in ItemState},
         "total": sum(counts.values()),
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from common.contracts.names import ItemState, JobState, Stage
 from common.contracts.status import ItemStatus, Reason
-from console.ports import Job, SetAside
+from console.ports import Counts, Holder, Job, SetAside
 from console.service.fleet import Fleet
 
 SERVICE_OF = {
@@ -55,11 +55,11 @@ def item_waits_for(
 
 
 def job_waits_for(
-    job: Job, *, queued: dict[Stage, int], aside: Sequence[SetAside], fleet: Fleet, at: float
+    job: Job, *, counts: Counts, lost: Mapping[Holder, int], aside: Sequence[SetAside], fleet: Fleet, at: float
 ) -> Reason | None:
     """The reason that keeps most of a job's items; None while one of them is in the hands of a live worker.
 
-    ``queued``: items per stage that wait, with those that are set aside.
+    ``counts``: as they are shown; ``lost``: what of them was in the hands of workers that do not answer any more.
     """
     if job.state.ended:
         return None
@@ -67,13 +67,58 @@ def job_waits_for(
         return stopped
     if any(item.job_id == job.job_id for member in fleet.members(at) if member.live(at) for item in member.beat.items):
         return None
-    apart = sum(one.count for one in aside)
+    waiting = {stage: _waiting(states) for stage, states in counts.items()}
+    plain = sum(waiting.values()) - sum(one.count for one in aside)
+    standing = stages_wait_for(job, counts=counts, lost=lost, fleet=fleet, at=at)
     reasons = [(one.count, _with_count(one)) for one in aside]
-    plain = sum(queued.values()) - apart
-    for stage, count in queued.items():
-        if count and plain > 0 and (lane := lane_stands(job.job_id, stage, None, fleet=fleet, at=at)) is not None:
-            reasons.append((min(count, plain), lane))
-    return max(reasons, key=lambda one: one[0])[1] if reasons else None
+    reasons += [(count, why) for stage, why in standing.items() if (count := min(waiting.get(stage, 0), plain)) > 0]
+    if reasons:
+        return max(reasons, key=lambda one: one[0])[1]
+    # A stage may have no items because whoever makes them does not run. While others have some, that can wait.
+    if any(_unended(states) for states in counts.values()):
+        return None
+    return next(iter(standing.values()), None)
+
+
+def stages_wait_for(
+    job: Job, *, counts: Counts, lost: Mapping[Holder, int], fleet: Fleet, at: float
+) -> dict[Stage, Reason]:
+    """Why stages of a running job do not move that are not complete: nobody takes items, or who had them died."""
+    found: dict[Stage, Reason] = {}
+    if job.state is not JobState.RUNNING:
+        return found
+    for stage, state in job.stage_states.items():
+        if state is JobState.COMPLETED and not _unended(counts.get(stage, {})):
+            continue
+        if (lane := lane_stands(job.job_id, stage, None, fleet=fleet, at=at)) is not None:
+            found[stage] = lane
+        elif count := sum(items for holder, items in lost.items() if holder[0] is stage):
+            found[stage] = Reason(
+                code="worker-lost",
+                message=f"A worker does not answer any more; another takes its items ({count}) when their lease ends.",
+            )
+    return found
+
+
+def lost_of(holders: Mapping[Holder, int], *, fleet: Fleet, at: float) -> dict[Holder, int]:
+    """Those of ``holders`` that do not answer any more."""
+    return {
+        (stage, worker): items
+        for (stage, worker), items in holders.items()
+        if fleet.lost(SERVICE_OF[stage], worker, at)
+    }
+
+
+def shown_counts(counts: Counts, *, lost: Mapping[Holder, int]) -> Counts:
+    """The counts that people see: what lost workers held is interrupted, although nobody could say so yet."""
+    shown = {stage: dict(states) for stage, states in counts.items()}
+    for (stage, _), items in lost.items():
+        states = shown.setdefault(stage, {})
+        # Counts and workers are read one after the other.
+        moved = min(items, states.get(ItemState.RUNNING, 0))
+        states[ItemState.RUNNING] = states.get(ItemState.RUNNING, 0) - moved
+        states[ItemState.INTERRUPTED] = states.get(ItemState.INTERRUPTED, 0) + moved
+    return shown
 
 
 def shown_state(status: ItemStatus, *, fleet: Fleet, at: float) -> ItemState:
@@ -85,8 +130,7 @@ def lost_worker(status: ItemStatus, *, fleet: Fleet, at: float) -> bool:
     """Whether an item is said to run in the hands of a worker that does not answer any more."""
     if status.state is not ItemState.RUNNING or status.worker is None:
         return False
-    member = fleet.member(SERVICE_OF[status.stage], status.worker)
-    return member is not None and not member.live(at)
+    return fleet.lost(SERVICE_OF[status.stage], status.worker, at)
 
 
 def _job_stands(job: Job) -> Reason | None:
@@ -96,6 +140,8 @@ def _job_stands(job: Job) -> Reason | None:
         return Reason(code="job-pausing", message="Its job is being paused; nothing new starts.")
     if job.state is JobState.QUEUED:
         return Reason(code="job-queued", message="Its job has not begun; it does when the bus answers.")
+    if job.state is JobState.CANCELED:
+        return Reason(code="job-canceled", message="Its job was canceled; so is this item, in a moment.")
     return None
 
 
@@ -113,6 +159,14 @@ def lane_stands(job_id: int, stage: Stage, lane: str | None, *, fleet: Fleet, at
     if all(member.beat.problems for member in live):
         return live[0].beat.problems[0]
     return None
+
+
+def _waiting(states: Mapping[ItemState, int]) -> int:
+    return states.get(ItemState.QUEUED, 0) + states.get(ItemState.INTERRUPTED, 0)
+
+
+def _unended(states: Mapping[ItemState, int]) -> int:
+    return sum(count for state, count in states.items() if not state.ended)
 
 
 def _with_count(one: SetAside) -> Reason:

@@ -166,7 +166,7 @@ def _hard_link(source: int, part: Path) -> None:
             errno.EMLINK: "the file has too many names already",
         }.get(error.errno or 0, error.strerror)
         raise PermanentError(
-            f"No hard link can be made: {why}. Set IMPORT_MODE to reference, reflink or copy.",
+            f"No hard link can be made: {why}. Set IMPORT_MODE to reference, reflink or copy, for a new job.",
             code="hardlink-impossible",
         ) from None
 

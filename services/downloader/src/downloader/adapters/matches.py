@@ -15,7 +15,8 @@ from common.database import Database
 from common.errors import DatabaseDown, PermanentError
 from common.telemetry import get_logger
 from downloader.adapters.tables import song_matches, song_searches
-from downloader.ports import Asked, Judged
+from downloader.ports import Asked, Judged, Searched
+from sources.port import Found, Licence
 
 _KEEP_SECONDS = 180 * 86_400.0
 """A search that old is done again rather than chosen from."""
@@ -30,17 +31,21 @@ class MatchDatabase:
     def __init__(self, database: Database) -> None:
         self._engine = database.engine
 
-    def asked(self, song_id: int, *, job_id: int) -> list[Asked]:
-        """The sources that the last search for the song asked, where it was done for this job. Never raises."""
+    def last(self, song_id: int, *, job_id: int) -> Searched:
+        """The last search for the song, where it was done for this job. Never raises."""
         query = select(song_searches.c.asked).where(
             song_searches.c.song_id == song_id, song_searches.c.job_id == job_id
         )
+        results = select(song_matches).where(song_matches.c.song_id == song_id).order_by(song_matches.c.place)
         try:
             with self._engine.connect() as connection:
-                return [Asked(**one) for one in connection.scalar(query) or ()]
-        except (DatabaseDown, SQLAlchemyError, TypeError) as error:  # a newer copy may keep more of it
+                asked = [Asked(**one) for one in connection.scalar(query) or ()]
+                return Searched(
+                    asked=asked, found=[_found(row) for row in connection.execute(results)] if asked else ()
+                )
+        except (DatabaseDown, SQLAlchemyError, TypeError, KeyError) as error:  # a newer copy may keep more of it
             get_logger().warning("the last search cannot be read", song=song_id, error=type(error).__name__)
-            return []
+            return Searched()
 
     def keep(self, song_id: int, judged: Sequence[Judged], asked: Sequence[Asked], *, job_id: int) -> None:
         """In place of what was kept for this song before. Never raises: a song does not fail for it."""
@@ -98,6 +103,19 @@ class MatchDatabase:
             before = time.time() - _KEEP_SECONDS
             connection.execute(delete(song_matches).where(song_matches.c.judged_at < before))
             connection.execute(delete(song_searches).where(song_searches.c.searched_at < before))
+
+
+def _found(row: Any) -> Found:
+    """The result as far as it was kept: enough to judge it again."""
+    kept = row.found
+    return Found(
+        source=row.source,
+        remote_id=row.remote_id,
+        name=kept["name"],
+        singers=tuple(kept["singers"]),
+        licence=Licence(name=kept["licence"]) if kept["licence"] else None,
+        **{name: kept[name] for name in ("album", "duration_seconds", "ext", "size", "bitrate", "lossless")},
+    )
 
 
 def _row(song_id: int, place: int, judged: Judged) -> dict[str, Any]:

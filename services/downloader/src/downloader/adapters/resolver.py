@@ -18,6 +18,7 @@ from common.errors import DependencyDown, MusicCloudError, PermanentError, Trans
 from common.telemetry import get_logger
 from downloader.ports import Waited
 from sources.api.fields import Answer, Count, Ext, Flag, Name, Seconds, Text, Texts
+from sources.api.pace import QUESTION, Question
 from sources.port import Candidate, FileCandidate, Found, HttpCandidate, Licence, Searchable, SearchQuery
 from sources.registry import Sources
 
@@ -29,6 +30,8 @@ MAX_ID = 1000
 """Characters of a remote id; people may choose it by its name."""
 MAX_UNANSWERED = 64
 """Questions to one source that wait at once: as many as songs can be in hand."""
+MAX_PATIENCE = 3600.0
+"""Seconds; a thread and a place among the songs in hand are kept so long."""
 T = TypeVar("T")
 
 
@@ -36,13 +39,14 @@ class SourceDesk:
     """The sources in use. Blocking, as they are; whatever a plug-in does becomes an error of ours.
 
     What can be searched asks a server or another program, and may never answer: it is asked in a thread of its
-    own, which is left alone after ``patience`` seconds.
+    own, which is left alone after ``patience`` seconds, or as many as it says of itself that it may take. Waiting for
+    its turn among other questions does not count.
     """
 
     def __init__(self, sources: Sources, *, patience: float, tell_every: float) -> None:
         """``tell_every``: seconds; who asks is told so often that an answer is waited for."""
         self._sources = sources
-        self._patience = patience
+        self._patience = {name: max(patience, _patience_of(found)) for name, found in sources.ready.items()}
         self._tell_every = tell_every
         self._searchables = {name: found for name, found in sources.ready.items() if isinstance(found, Searchable)}
         self._slots = {name: threading.Semaphore(MAX_UNANSWERED) for name in self._searchables}
@@ -66,11 +70,7 @@ class SourceDesk:
 
     def can_search(self, source: str) -> bool:
         """Whether songs of others can be looked for there now. May block."""
-        try:
-            return source in self._searchables and self._sources.ready[source].health().configured
-        except Exception as error:  # a plug-in is anybody's
-            get_logger().warning("source health failed", source=source, exc_info=error)
-            return False
+        return self._sources.can_search(source)
 
     def search(self, source: str, query: SearchQuery, *, waited: Waited) -> Sequence[Found]:
         """The first results for ``query``, each of that source, each once, each as it should be."""
@@ -125,14 +125,16 @@ class SourceDesk:
                 slots.release()
 
         # Not one of a pool: the program may end although it does not.
-        context = contextvars.copy_context()
+        context, question = contextvars.copy_context(), Question()
+        context.run(QUESTION.set, question)
         threading.Thread(target=context.run, args=(run,), name=f"ask-{name}", daemon=True).start()
         began = time.monotonic()
         while not concurrent.futures.wait((answer,), timeout=self._tell_every).done:
             seconds = time.monotonic() - began
-            if seconds > self._patience:
+            if seconds - question.waited > self._patience[name]:
                 raise TransientError(
-                    f"The source {name} did not answer within {self._patience:.0f} seconds.", code="source-silent"
+                    f"The source {name} did not answer within {self._patience[name]:.0f} seconds.",
+                    code="source-silent",
                 )
             waited(seconds)
         try:
@@ -145,6 +147,12 @@ class SourceDesk:
                 f"The source {name} failed when asked ({type(error).__name__}); the log has the details.",
                 code="source-failed",
             ) from None
+
+
+def _patience_of(source: object) -> float:
+    """What a source says of itself; 0 where it says nothing that can be meant."""
+    seconds = getattr(source, "patience", 0.0)
+    return float(seconds) if isinstance(seconds, int | float) and 0 < seconds <= MAX_PATIENCE else 0.0
 
 
 class _Checked(Answer):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from common.database import Location
 from common.errors import PermanentError
-from common.resolver_stats import ResolverStatsRepository
+from common.resolver_stats import Counts, ResolverStatsRepository
 
 
 class ResolverNumbers:
@@ -32,16 +32,31 @@ class ResolverNumbers:
         self._statistics.record_verification(origin, candidate, passed=passed)
 
     def tell(self, question: dict[str, Any], listed: Sequence[str]) -> dict[str, Any]:
-        """The order for songs of ``question["origin"]``, each source with its numbers and why it stands there."""
+        """The order for songs of ``question["origin"]``, each source with its numbers and why it stands there.
+
+        ``others``: what was counted for sources that are not asked now. Without an origin the same for each
+        one that there are numbers of, as ``items``.
+        """
         origin = question.get("origin")
-        if not isinstance(origin, str) or not 0 < len(origin) <= 64:
-            raise PermanentError("Say for which source's songs: origin.", code="origin-missing")
+        if origin is not None and (not isinstance(origin, str) or not 0 < len(origin) <= 64):
+            raise PermanentError("Say for which source's songs, or nothing for all: origin.", code="origin-malformed")
+        counted = self._statistics.pairs()
+        tables = [
+            self._table(one, counted.get(one, {}), listed) for one in (sorted(counted) if origin is None else [origin])
+        ]
+        return {"items": tables} if origin is None else tables[0]
+
+    def _table(self, origin: str, counted: Mapping[str, Counts], listed: Sequence[str]) -> dict[str, Any]:
         ranking = self._statistics.explain(origin, [name for name in listed if name != origin], self._warmup)
         return {
             "origin": origin,
             "warmup_attempts": self._warmup,
             "problem": self._statistics.problem,
             "sources": [asdict(standing) for standing in ranking.standings],
+            "others": [
+                {"source": name, "counts": asdict(counted[name])}
+                for name in sorted(set(counted) - set(ranking.sources))
+            ],
         }
 
     def close(self) -> None:

@@ -28,8 +28,17 @@ def is_current(stored: FileStored | None, song: SongDownload, choice: Choice) ->
 
 def is_chosen(stored: FileStored, song: SongDownload, choice: Choice) -> bool:
     """Whether a person, who chose or banned recordings of the song, wants this one."""
-    taken = (stored.candidate_source or song.source, stored.candidate_remote_id or song.remote_id)
+    taken = _recording(stored, song)
     return taken not in choice.banned and choice.match in (None, taken)
+
+
+def is_same_recording(one: FileStored, other: FileStored, song: SongDownload) -> bool:
+    """Whether two files of the song were taken from the same place."""
+    return _recording(one, song) == _recording(other, song)
+
+
+def _recording(stored: FileStored, song: SongDownload) -> tuple[str, str]:
+    return stored.candidate_source or song.source, stored.candidate_remote_id or song.remote_id
 
 
 def check_decoded(inspected: Inspected, decoded: Decoded) -> None:

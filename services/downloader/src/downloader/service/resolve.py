@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,10 @@ from common.contracts.status import Reason
 from common.contracts.work import SongDownload
 from common.errors import DependencyDown, MusicCloudError, PermanentError, TransientError, Unreachable, Waiting
 from downloader.errors import Stopped
-from downloader.ports import Asked, Choice, Judged, Matches, SourceAccess, Statistics
+from downloader.ports import Asked, Choice, Judged, Matches, Searched, SourceAccess, Statistics
 from downloader.service.matching import Match, Matcher, Verdict
+from downloader.service.troubles import OF_SOURCE, most_hopeful, retold, unanswered
+from sources.api.pace import TurnWaiting
 from sources.port import Candidate, Found, SearchQuery
 
 _FINAL = (PermanentError, Unreachable)
@@ -19,6 +22,10 @@ MAX_KEPT = 20
 """Search results that are kept for a person to choose from."""
 MAX_TRIED = 5
 """Accepted results of one source whose bytes are fetched: when none of them is the song, more will not be."""
+MAX_HELD = 3600.0
+"""Seconds that a song waits for the server of another source when all the rest is settled; then a later job asks it."""
+FRESH_SECONDS = 86_400.0
+"""So long an answer holds for further tries of the same job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +111,9 @@ class Search:
         self._others: list[tuple[str, MusicCloudError]] = []
         self._doing = f"asking {song.source}"
         self._before: dict[str, Asked] = {}
+        self._answered: set[str] = set()
+        self._found_before: Sequence[Found] = ()
+        self._waits_since: dict[str, float] = {}
         self._asked: dict[str, Asked] = {}
         self._judged: list[tuple[Found, Match, bool]] = []
 
@@ -129,7 +139,7 @@ class Search:
         if offer.found is None:
             self._own.append(error)
         else:
-            self._others.append((offer.found.source, error))
+            self._trouble(offer.found.source, error)
 
     def error(self) -> MusicCloudError:
         """Why the song could not be had, and what may be done about it."""
@@ -152,7 +162,7 @@ class Search:
         elif lacking := [asked.source for asked in self._asked.values() if not asked.accepted and not asked.problem]:
             words.append(f"It was not found at {', '.join(lacking)} either.")
         words += [f"{source}: {message}" for source, message in self._troubles().items() if message not in words]
-        return _as(first, " ".join(words), code=code)
+        return retold(first, " ".join(words), code=code)
 
     def _troubles(self) -> dict[str, str]:
         """What was wrong at each other source that may have it, or that did not answer."""
@@ -170,7 +180,7 @@ class Search:
         except Stopped:
             raise
         except MusicCloudError as error:
-            self._own.append(_of_another(error) if source != self._song.source else error)
+            self._own.append(self._of_another(source, error))
             return
         if found is None or not candidates:
             self._own.append(
@@ -199,7 +209,7 @@ class Search:
         except Stopped:
             raise
         except MusicCloudError as error:
-            self._own.append(error)
+            self._own.append(unanswered(error) if error.code in OF_SOURCE else error)
             return
         for candidate in candidates:
             yield Offer(candidate=candidate)
@@ -217,7 +227,7 @@ class Search:
         order = list(self._statistics.order(song.source, others)) if others else []
         if song.source in self._listed and self._sources.can_search(song.source):
             order.insert(0, (song.source, "The song's own source comes first."))
-        self._before = {asked.source: asked for asked in self._matches.asked(song.song_id, job_id=song.job_id)}
+        self._recall(self._matches.last(song.song_id, job_id=song.job_id))
         for number, (source, why) in enumerate(order, 1):
             self._doing = f"resolving source {source} ({number}/{len(order)})"
             self._say(self._doing)
@@ -225,10 +235,41 @@ class Search:
             accepted = self._accepted(source, why)
             for found in accepted[:MAX_TRIED]:
                 yield from self._offers_of(found)
-            if accepted and any(isinstance(error, PermanentError) for _, error in self._others[refused:]):
+            errors = [error for _, error in self._others[refused:]]
+            if accepted and any(isinstance(error, PermanentError) for error in errors):
                 self._verified(source, passed=False)
+                if all(isinstance(error, PermanentError) for error in errors):
+                    self._asked[source] = replace(self._asked[source], refused=errors[-1].message)
+                    self._keep()
+
+    def _recall(self, last: Searched) -> None:
+        """Take up the last search where it stopped; one that came to its end is done anew."""
+        self._before = {asked.source: asked for asked in last.asked}
+        if all(asked.settled for asked in last.asked):
+            return
+        now = time.time()
+        self._answered = {asked.source for asked in last.asked if asked.settled and 0 <= now - asked.at < FRESH_SECONDS}
+        self._found_before = last.found
+
+    def _again(self, source: str) -> bool:
+        """Whether an earlier try of this job had the answer of ``source`` already, and nothing can come of it."""
+        if source not in self._answered:
+            return False
+        before = self._before[source]
+        kept = [found for found in self._found_before if found.source == source]
+        judged, fit = self._judge(kept)
+        if fit and before.refused is None:
+            return False  # what was banned then is allowed now
+        self._judged += judged
+        if before.refused is not None:
+            self._others.append((source, PermanentError(before.refused)))
+        self._asked[source] = before
+        self._keep()
+        return True
 
     def _accepted(self, source: str, why: str) -> list[Found]:
+        if self._again(source):
+            return []
         song = self._song
         query = SearchQuery(
             name=song.name, singers=song.singers, album=song.album, duration_seconds=song.duration_seconds
@@ -239,21 +280,27 @@ class Search:
             raise
         except MusicCloudError as error:
             # It did not answer: that says nothing of what it has.
-            error = _of_another(error) if source != song.source else error
-            self._others.append((source, error))
+            self._trouble(source, unanswered(error))
             self._asked[source] = Asked(source=source, why=why, problem=error.message)
             self._keep()
             return []
-        matcher = Matcher(song)
-        fit = []
-        for found in results:
-            match = matcher.judge(found)
-            banned = (found.source, found.remote_id) in self._choice.banned
-            self._judged.append((found, match, banned))
-            if match.verdict is Verdict.ACCEPTED and not banned and not self._is_listing(found):
-                fit.append((found, match))
-        self._count(Asked(source=source, why=why, results=len(results), accepted=len(fit)))
-        return [found for found, _ in sorted(fit, key=lambda pair: pair[1].order)]
+        judged, fit = self._judge(results)
+        self._judged += judged
+        self._count(Asked(source=source, why=why, results=len(results), accepted=len(fit), at=time.time()))
+        return fit
+
+    def _judge(self, results: Sequence[Found]) -> tuple[list[tuple[Found, Match, bool]], list[Found]]:
+        """Each result with its verdict and whether it is banned; and those that may be taken, best first."""
+        matcher = Matcher(self._song)
+        judged = [
+            (found, matcher.judge(found), (found.source, found.remote_id) in self._choice.banned) for found in results
+        ]
+        fit = [
+            (found, match)
+            for found, match, banned in judged
+            if match.verdict is Verdict.ACCEPTED and not banned and not self._is_listing(found)
+        ]
+        return judged, [found for found, _ in sorted(fit, key=lambda pair: pair[1].order)]
 
     def _is_listing(self, found: Found) -> bool:
         """Whether it is what the song's own listing led to already."""
@@ -297,10 +344,31 @@ class Search:
         except Stopped:
             raise
         except MusicCloudError as error:
-            self._others.append((found.source, _of_another(error)))
+            # That it has lost one recording is an answer; all else says nothing of what it has.
+            self._trouble(found.source, error if error.code == "source-file-missing" else unanswered(error))
             return
         for candidate in candidates:
             yield Offer(candidate=candidate, found=found)
+
+    def _trouble(self, source: str, error: MusicCloudError) -> None:
+        self._others.append((source, self._of_another(source, error)))
+        if source in self._waits_since and source in self._asked:
+            self._keep()
+
+    def _of_another(self, source: str, error: MusicCloudError) -> MusicCloudError:
+        """``error`` of a source that is asked in place of the song's own: it must not hold up all songs of that one,
+        nor this one for ever. A turn among other songs comes; what a server asks for need not end."""
+        if source == self._song.source:
+            return error
+        if isinstance(error, DependencyDown):
+            return TransientError(error.message, code=error.code, retry_after=error.retry_after)
+        if isinstance(error, Waiting) and not isinstance(error, TurnWaiting):
+            before, now = self._before.get(source), time.time()
+            since = before.waits_since if before is not None and before.waits_since is not None else now
+            if now + error.seconds - since > MAX_HELD:
+                return Unreachable(error.message, code=error.code)
+            self._waits_since[source] = since
+        return error
 
     def _keep(self) -> None:
         best = sorted(self._judged, key=lambda each: (each[1].match_group, -each[1].score))[:MAX_KEPT]
@@ -315,42 +383,9 @@ class Search:
                 )
                 for found, match, banned in best
             ],
-            list(self._asked.values()),
+            [replace(asked, waits_since=self._waits_since.get(source)) for source, asked in self._asked.items()],
             job_id=self._song.job_id,
         )
 
     def _waited(self, seconds: float) -> None:
         self._say(f"{self._doing}, {seconds:.0f} s")
-
-
-def most_hopeful(errors: list[MusicCloudError]) -> MusicCloudError:
-    """The error that decides when no candidate worked: what may work later outranks what never will.
-
-    A dependency that is down, or a server that is waited for, outranks both, so that no try is lost. A server that
-    was given up for now outranks what never will: a later job asks again.
-    """
-    if not errors:
-        return PermanentError(
-            "No source in use has this song. Add its source to SOURCES and DOWNLOAD_SOURCES, or remove the song from "
-            "the playlist.",
-            code="no-candidate",
-        )
-    for kind in (DependencyDown, Waiting, TransientError, Unreachable):
-        for error in errors:
-            if isinstance(error, kind):
-                return error
-    return errors[0]
-
-
-def _of_another(error: MusicCloudError) -> MusicCloudError:
-    """An error of a source that is asked in place of the song's own: it must not hold up all songs of that one."""
-    if isinstance(error, DependencyDown):
-        return TransientError(error.message, code=error.code, retry_after=error.retry_after)
-    return error
-
-
-def _as(error: MusicCloudError, message: str, *, code: str) -> MusicCloudError:
-    """Another message in the place of ``error``: its type, and thereby what becomes of the item, stays."""
-    if isinstance(error, TransientError):
-        return TransientError(message, code=code, retry_after=error.retry_after)
-    return Unreachable(message, code=code) if isinstance(error, Unreachable) else PermanentError(message, code=code)

@@ -57,10 +57,11 @@ Noted = FetchState | Placing | Torn | None
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A song to store. ``cause`` names this try; ``known`` is the last fact of its file in the library,
-    ``referenced`` that of its file in place, ``mine``: that fact came from this very try.
+    ``referenced`` that of its file in place, ``mine``: the backend whose fact of these came from this very try.
 
     ``choice``: what a person decided about it; ``only``: the sources that its job allows, empty: the configured
-    ones; ``last_try``: what does not work now will not be tried again.
+    ones; ``layout``: where its job files songs, none: as configured; ``last_try``: what does not work now will not
+    be tried again.
     """
 
     song: SongDownload
@@ -68,9 +69,10 @@ class Request:
     cause: str
     known: FileStored | None = None
     referenced: FileStored | None = None
-    mine: bool = False
+    mine: str | None = None
     choice: Choice = NO_CHOICE
     only: tuple[str, ...] = ()
+    layout: Layout | None = None
     last_try: bool = True
 
 
@@ -180,6 +182,11 @@ class StoreSong:
             self._library.trash(ready.old)
         self._spool.forget(ready.fact.song_id, only_record=ready.clean)
 
+    def retire(self, stored: FileStored) -> None:
+        """Another file is the song's now. One in the library goes to the trash; a mounted folder is never touched."""
+        if stored.backend == LIBRARY_BACKEND:
+            self._library.trash(stored.locator)
+
     def withdraw(self, ready: Ready) -> None:
         """Another copy stored the song meanwhile: remove our file, of which nobody knows."""
         if ready.created and ready.fact.backend == LIBRARY_BACKEND:
@@ -192,9 +199,9 @@ class StoreSong:
             self._spool.forget(song_id)
 
     def _done(self, request: Request, placing: Placing | None) -> Already | None:
-        if request.song.force and not request.mine:
+        known, mine = request.known, request.mine == LIBRARY_BACKEND
+        if request.song.force and not mine:
             return None
-        known = request.known
         if (
             known is not None
             and is_current(known, request.song, request.choice)
@@ -202,7 +209,7 @@ class StoreSong:
         ):
             if placing is not None:
                 self._settle(known, placing)
-            return Already(fact=known, mine=request.mine)
+            return Already(fact=known, mine=mine)
         return None
 
     def _settle(self, known: FileStored, placing: Placing) -> None:
@@ -239,23 +246,23 @@ class StoreSong:
 
     def _refer(self, request: Request, offer: Offer, candidate: FileCandidate, watch: Watch) -> Already | Ready:
         """The file stays where it is; only the fact is made."""
-        song, known = request.song, request.referenced
+        song, known, mine = request.song, request.referenced, request.mine == REFERENCE_SOURCE
         try:
             check_locator(candidate.locator)
         except InvalidLocator:
             raise Rejected(
-                "The name of this file cannot be passed on as it is. Rename it, or set IMPORT_MODE=copy.",
+                "The name of this file cannot be passed on as it is. Rename it, or set IMPORT_MODE=copy for a new job.",
                 code="locator-invalid",
                 remember=False,
             ) from None
         if (
             known is not None
             and known.locator == candidate.locator
-            and (request.mine or not song.force)
+            and (mine or not song.force)
             and is_current(known, song, request.choice)
             and _size(candidate) == known.size
         ):
-            return Already(fact=known, mine=request.mine)
+            return Already(fact=known, mine=mine)
         fetched = self._fetcher.fetch(candidate, song.song_id, mode=ImportMode.REFERENCE, noted=None, watch=watch)
         inspected, _ = self._verify(request, offer, fetched, watch)
         fact = _fact(song, offer, fetched, inspected, backend=REFERENCE_SOURCE, locator=candidate.locator, known=known)
@@ -318,7 +325,7 @@ class StoreSong:
             self._spool.forget(song.song_id)
             fact = _fact(song, offer, fetched, inspected, backend=LIBRARY_BACKEND, locator=old.locator, known=known)
             return Ready(fact=fact, created=False, result={**result, "content": "unchanged"})
-        targets = self._layout.targets(song, ext=inspected.format.ext)
+        targets = (request.layout or self._layout).targets(song, ext=inspected.format.ext)
         fact = _fact(song, offer, fetched, inspected, backend=LIBRARY_BACKEND, locator=targets[0], known=known)
         placing = Placing(
             cause=request.cause,

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,14 @@ class Bucket:
         return locator
 
     def put_snapshot(self, database: Path, manifest: dict[str, Any]) -> None:
-        """Put a snapshot's two files, the manifest last."""
+        """Put a snapshot's two files, the manifest last: it never stands beside a file that it does not name."""
         folder, file = f"{self._folder}/snapshots/{_hex(manifest['snapshot_id'])}", manifest["file"]
-        self._store.put_file(database, f"{folder}/{DATABASE_FILE}", sha256=_hex(file["digest"]), size=file["size"])
+        size, sha256 = file["size"], _hex(file["digest"])
+        there = self._store.stat(f"{folder}/{DATABASE_FILE}")
+        if there is not None and (there.size, there.sha256) != (size, sha256):
+            # A content that came back lies in another file.
+            self._store.delete(f"{folder}/{MANIFEST_FILE}")
+        self._store.put_file(database, f"{folder}/{DATABASE_FILE}", sha256=sha256, size=size)
         self._put_json(f"{folder}/{MANIFEST_FILE}", manifest)
 
     def put_refs(self, refs: dict[str, Any]) -> None:
@@ -76,13 +82,16 @@ class Bucket:
     def pack_locator(self, pack_id: str) -> str:
         return f"{self._folder}/packs/{_hex(pack_id)}.pack"
 
-    def prune(self, *, snapshots: Collection[str], packs: Collection[str] | None) -> int:
-        """Remove all snapshots but these ids, and all packs but these locators (None: no pack); return how many."""
-        keep = {f"{self._folder}/snapshots/{_hex(id)}/" for id in snapshots}
+    def prune(self, *, kept: Callable[[str], bool], packs: Collection[str] | None) -> int:
+        """Remove snapshots whose id is not ``kept``, and all packs but these locators (None: no pack).
+
+        Returns how many files that were.
+        """
+        folder, is_kept = f"{self._folder}/snapshots/", functools.cache(kept)
         gone = [
             name
-            for name in self._store.locators(f"{self._folder}/snapshots/")
-            if not any(name.startswith(folder) for folder in keep)
+            for name in self._store.locators(folder)
+            if not is_kept(f"sha256:{name.removeprefix(folder).partition('/')[0]}")
         ]
         if packs is not None:
             gone += [name for name in self._store.locators(f"{self._folder}/packs/") if name not in packs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from common.audit import Finding
+from common.audit import Finding, ours, read_value
 from exporter.errors import CatalogUnusable, CatalogWriteFailed, DatabaseInUse
 from exporter.service.fact_tables import SCHEMA_VERSION
 from exporter.service.load import SCHEMA
@@ -129,27 +128,17 @@ def interrupt(connection: Connection) -> None:
 
 
 def newer_catalog(database: Path) -> Finding | None:
-    """Whether a newer version of this program made the database: its rows may mean what we do not know.
-
-    Touches nothing: not even the files that SQLite puts beside a database that it opens.
-    """
-    hot = any(database.with_name(f"{database.name}{suffix}").exists() for suffix in ("-wal", "-journal"))
-    query = "SELECT schema_version FROM projection_state"
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro{'' if hot else '&immutable=1'}", uri=True)
-        ) as connection:
-            found = connection.execute(query).fetchone()
-    except sqlite3.Error:
-        return None  # none yet, or one that cannot be read: opening it says so
-    if found is None or not isinstance(found[0], int) or found[0] <= SCHEMA_VERSION:
+    """Whether a newer version of this program made the database: its rows may mean what we do not know."""
+    # None yet, or one that cannot be read: opening it says so.
+    found = read_value(database, "SELECT schema_version FROM projection_state")
+    if not isinstance(found, int) or found <= SCHEMA_VERSION:
         return None
     return Finding(
         code="database-newer",
         severity="error",
-        message=f"catalog.db was made by a newer exporter (schema {found[0]}, this one knows {SCHEMA_VERSION}); run "
+        message=f"catalog.db was made by a newer exporter (schema {found}, this one knows {SCHEMA_VERSION}); run "
         "that version again, or have it put aside and made anew from the bus",
-        mend="exporter rebuild",
+        mend=ours("rebuild", program="exporter"),
     )
 
 

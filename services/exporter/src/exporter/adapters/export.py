@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from exporter.adapters.explained import explained
 from exporter.adapters.filling import count_covers, filled
-from exporter.adapters.pair import put_in_place, staging_folder
+from exporter.adapters.pair import digest_of, put_in_place, staging_folder
 from exporter.adapters.source_file import fingerprint, how_to_read
 from exporter.errors import SnapshotError
 from exporter.service.manifest import Manifest, Signing, make_manifest, point_in_time
@@ -88,8 +87,6 @@ def _build(source: Path, folder: Path, *, before: Manifest | None, signing: Sign
     if alone is not None and alone != fingerprint(source):
         raise _SourceChanged
     content = _content(database)
-    with database.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return make_manifest(
         content=content,
         cover_count=covers,
@@ -97,7 +94,7 @@ def _build(source: Path, folder: Path, *, before: Manifest | None, signing: Sign
         parent=before["snapshot_id"] if before else None,
         generated_at=point_in_time(datetime.now(UTC), after=before.get("generated_at") if before else None),
         file_size=database.stat().st_size,
-        file_digest=f"sha256:{digest}",
+        file_digest=digest_of(database),
         history=None,
         signing=signing,
     )

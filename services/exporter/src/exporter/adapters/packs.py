@@ -23,9 +23,9 @@ Group = tuple[str, Key, Sequence[Row]]
 
 
 def write_pack(file: BinaryIO, plan: Plan, *, snapshots: Snapshots, history: History) -> PackInfo:
-    """Write the pack that was planned. Memory does not grow with it.
+    """Write the pack that was planned, whose sources are held. Memory does not grow with it.
 
-    Raises RequestRefused when a snapshot that it is made from is gone, PackFailed when its history is.
+    Raises RequestRefused when a snapshot that it is made from is gone, PackFailed when its history is, or its file.
     """
     with contextlib.ExitStack() as stack:
         want = stack.enter_context(_opened(plan.want, snapshots))
@@ -48,16 +48,17 @@ def write_pack(file: BinaryIO, plan: Plan, *, snapshots: Snapshots, history: His
 
 @contextlib.contextmanager
 def _opened(snapshot_id: str, snapshots: Snapshots) -> Iterator[sqlite3.Connection]:
-    with snapshots.hold(snapshot_id):
-        path = snapshots.database(snapshot_id)
-        if path is None:
-            raise RequestRefused(
-                404, "snapshot-gone", "This snapshot is not kept any more. Ask /refs for the newest, and want that."
-            )
-        # Its content never changes, so it needs no locks.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-        with contextlib.closing(connection):
-            yield connection
+    path = snapshots.database(snapshot_id)
+    if path is None:
+        if snapshots.manifest(snapshot_id) is not None:
+            raise PackFailed("A snapshot's file is missing below SNAPSHOT_DIR. `music-cloud export` puts it anew.")
+        raise RequestRefused(
+            404, "snapshot-gone", "This snapshot is not kept any more. Ask /refs for the newest, and want that."
+        )
+    # Its content never changes, so it needs no locks.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    with contextlib.closing(connection):
+        yield connection
 
 
 def _all(connection: sqlite3.Connection) -> Iterator[Group]:

@@ -3,14 +3,13 @@
 ``read.db`` holds the snapshot's tables and nothing else. ``lineage.db`` beside it holds what of CATALOG they
 reflect, the digests of their chunks, and the history. Rows and history are written in one transaction of
 SQLite, which after a crash is there in both files or in neither; the digests follow. Whatever cannot be trusted
-(no history, another catalog, a damaged file, rows that do not have their digests) is made again whole, and
-begins a new lineage.
+(no history, another catalog, an older copy, a damaged file, rows that do not have their digests) is made again whole,
+and begins a new lineage.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -25,11 +24,12 @@ from secrets import token_hex
 
 from sqlalchemy import Connection
 
+from common.telemetry import get_logger
 from exporter.adapters import lineage as history
 from exporter.adapters.explained import explained, is_damage
 from exporter.adapters.filling import WAIT_FOR_LOCK, count_covers, filled
 from exporter.adapters.lineage import Lineage, Published
-from exporter.adapters.pair import sync
+from exporter.adapters.pair import digest_of, sync
 from exporter.adapters.source_file import uri
 from exporter.errors import SnapshotError
 from exporter.service.manifest import point_in_time
@@ -90,15 +90,23 @@ class ReadDatabase:
             return self.lineage.current(READ_MODEL_VERSION)
         return None
 
-    def update(self, *, after: str | None = None, rows_ready: Callable[[], object] | None = None) -> Reflected:
+    def update(
+        self,
+        *,
+        after: str | None = None,
+        published: tuple[str, int] | None = None,
+        rows_ready: Callable[[], object] | None = None,
+    ) -> Reflected:
         """Take in what changed in the catalog. ``after`` is when the snapshot before was made.
 
+        ``published``: its lineage and revision. A history that ends before it is an older copy that was put back;
+        mirrors would take what follows for a step back, so a new lineage begins.
         ``rows_ready`` may be called as soon as the file can be copied; ``told`` then says whether it still is
         what was copied. Raises SnapshotError; what is there is then as it was, or is made again whole by the next call.
         """
         with explained():
             try:
-                reflected = self._updated(after, rows_ready)
+                reflected = self._updated(after, published, rows_ready)
             except (sqlite3.DatabaseError, MirrorError) as error:
                 if isinstance(error, sqlite3.Error) and not is_damage(error):
                     raise
@@ -113,11 +121,13 @@ class ReadDatabase:
         with ThreadPoolExecutor(1) as hasher:
             # The file is read for its digest while the copy goes to the disk.
             # No connection of ours is open: closing a file drops the locks that this process has on it.
-            digest = hasher.submit(_digest, self.path)
+            digest = hasher.submit(digest_of, self.path)
             _copy(self.path, target)
             return digest.result()
 
-    def _updated(self, after: str | None, rows_ready: Callable[[], object] | None) -> Reflected | None:
+    def _updated(
+        self, after: str | None, published: tuple[str, int] | None, rows_ready: Callable[[], object] | None
+    ) -> Reflected | None:
         """Bring it up to date; None where it has to be made whole."""
         if not self.path.exists():
             return None
@@ -127,6 +137,11 @@ class ReadDatabase:
             connection.execute("BEGIN")
             state = _state(connection)
             if state is None or state.catalog != _identity(connection):
+                return None
+            if published is not None and published[0] == state.lineage and published[1] > state.revision:
+                get_logger().warning(
+                    "the history of snapshots is an older copy: it ends before the newest snapshot; a new one begins"
+                )
                 return None
             held = inspect(connection)
             if state.sequence is None or held.sequence is None or held.sequence < state.sequence:
@@ -300,11 +315,6 @@ def _remove(database: Path) -> None:
     # The file first: without its journal it may hold half a change, and SQLite takes a journal alone for no one's.
     for suffix in _FILES:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _copy(source: Path, target: Path) -> None:

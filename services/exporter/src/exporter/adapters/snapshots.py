@@ -12,9 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from common.telemetry import get_logger
 from exporter.adapters.explained import explained
 from exporter.adapters.export import read_manifest, write_manifest
-from exporter.adapters.pair import put_in_place, staging_folder, sync
+from exporter.adapters.pair import digest_of, put_in_place, staging_folder, sync
 from exporter.adapters.read_database import ReadDatabase
 from exporter.service.manifest import History, Manifest, Signing, make_manifest, point_in_time, renewed
 from mirror.format.manifest import is_snapshot_id
@@ -41,6 +42,7 @@ class SnapshotFolder:
         self._keep = keep
         self._keep_days = keep_days
         self._signing = signing
+        self._read_through: str | None = None
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -76,39 +78,66 @@ class SnapshotFolder:
         path = self.root / folder / name
         return path if path.is_file() else None
 
-    def make(self, read: ReadDatabase) -> tuple[Manifest, int | None]:
+    def make(self, read: ReadDatabase, *, thorough: bool = False) -> tuple[Manifest, int | None]:
         """Bring the read database up to date and make a snapshot of it, unless the newest has that content.
 
-        Returns the newest manifest, and the last sequence of CATALOG in its content. Raises SnapshotError;
-        the newest snapshot is then the one before.
+        Returns the newest manifest, and the last sequence of CATALOG in its content. The newest snapshot's file is
+        put anew where it is gone or damaged; ``thorough``: read for that also if this process has done so before.
+        Raises SnapshotError; the newest snapshot is then the one before.
         """
         before = self.current()
         parent, after = (before["snapshot_id"], before.get("generated_at")) if before else (None, None)
         with explained(), staging_folder(self.root / _NEXT) as staging, ThreadPoolExecutor(1) as copier:
             database = staging / DATABASE_FILE
             copies: list[Future[str]] = []
-            reflected = read.update(after=after, rows_ready=lambda: copies.append(copier.submit(read.copy, database)))
-            if before is not None and parent == reflected.content.snapshot_id:
-                history = History(lineage=reflected.lineage, revision=reflected.revision)
+            reflected = read.update(
+                after=after,
+                published=_place(before),
+                rows_ready=lambda: copies.append(copier.submit(read.copy, database)),
+            )
+            history = History(lineage=reflected.lineage, revision=reflected.revision)
+            same = before is not None and parent == reflected.content.snapshot_id
+            if before is not None and same and self.is_sound(before, thorough=thorough):
                 return self._renewed(before, history), reflected.sequence
             wait(copies)
             digests = [copy.result() for copy in copies] if reflected.told else []
+            file_digest = digests[0] if digests else read.copy(database)
             manifest = make_manifest(
                 content=reflected.content,
                 cover_count=reflected.cover_count,
                 sequence=reflected.sequence,
-                parent=parent,
-                generated_at=reflected.generated_at,
-                file_digest=digests[0] if digests else read.copy(database),
+                parent=before.get("parent") if before is not None and same else parent,
+                # When the rows were written; but mirrors may have the one before as it was signed since.
+                generated_at=point_in_time(datetime.fromisoformat(reflected.generated_at), after=after),
+                file_digest=file_digest,
                 file_size=database.stat().st_size,
-                history=History(lineage=reflected.lineage, revision=reflected.revision),
+                history=history,
                 signing=self._signing,
             )
             write_manifest(staging, manifest)
             put_in_place(staging, self.root / folder_name(manifest))
             self._point_to(folder_name(manifest))
+            self._read_through = file_digest
+        if same:
+            get_logger().warning("the file of the newest snapshot was gone or damaged, and has been put anew")
         self.prune()
         return manifest, reflected.sequence
+
+    def is_sound(self, newest: Manifest, *, thorough: bool = False) -> bool:
+        """Whether the newest snapshot is there, with the file that its manifest names.
+
+        That has the size, and, looked at once a process, the digest; ``thorough``: whenever this is called.
+        """
+        path, named = self.root / folder_name(newest) / DATABASE_FILE, newest.get("file", {})
+        try:
+            if self.current() != newest or path.stat().st_size != named.get("size"):
+                return False
+            if thorough or self._read_through != named.get("digest"):
+                self._read_through = digest_of(path)
+        except OSError:
+            # What cannot be read is as good as lost.
+            return False
+        return bool(self._read_through == named.get("digest"))
 
     def renew(self) -> Manifest | None:
         """Sign the newest manifest with the keys of today, if it is not; return it. Raises SnapshotError."""
@@ -171,3 +200,9 @@ class SnapshotFolder:
             except OSError:
                 return
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _place(manifest: Manifest | None) -> tuple[str, int] | None:
+    """Where a snapshot stands in its lineage, if it says so."""
+    lineage, revision = (manifest or {}).get("lineage"), (manifest or {}).get("revision")
+    return (lineage, revision) if isinstance(lineage, str) and isinstance(revision, int) else None

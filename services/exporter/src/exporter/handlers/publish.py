@@ -99,9 +99,12 @@ class Publisher:
                     await self._export()
                     continue
                 if loop.time() - pruned >= _PRUNE_EVERY:
-                    # Also where nothing changes snapshots grow old.
+                    # Also where nothing changes snapshots grow old, and files may be lost.
                     pruned = loop.time()
                     await asyncio.to_thread(self._folder.prune)
+                    newest = self.snapshot
+                    if newest is not None and not await asyncio.to_thread(self._folder.is_sound, newest):
+                        self._seen = self._reflected = 0
             except MusicCloudError as error:
                 if self.problem != error.reason:
                     get_logger().error("no new snapshot; the last one stays", reason=error.message)
@@ -126,7 +129,8 @@ class Publisher:
     async def _export(self) -> None:
         self._settle.begun()
         asked = list(self._asked)
-        manifest, reflected = await asyncio.to_thread(self._folder.make, self._read)
+        # Who asks for one may have found the newest to be damaged.
+        manifest, reflected = await asyncio.to_thread(self._folder.make, self._read, thorough=bool(asked))
         self.snapshot = manifest
         self._may_announce = True
         await self._publish()

@@ -64,8 +64,9 @@ class BucketPublisher:
                 if self._refs is None:
                     self._refs = await asyncio.to_thread(self._bucket.refs)
                 newest = self._snapshots.current()
-                behind = newest != self._refs.get("manifest")
-                if newest is not None and behind and time.monotonic() - last >= self._every:
+                if newest is None or newest == self._refs.get("manifest"):
+                    self._mended()
+                elif time.monotonic() - last >= self._every:
                     await self._publish(newest)
                     last = time.monotonic()
             except MusicCloudError as error:
@@ -76,6 +77,12 @@ class BucketPublisher:
                 wait = max(_RETRY_AFTER, error.retry_after) if isinstance(error, DependencyDown) else _RETRY_AFTER
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait)
+
+    def _mended(self) -> None:
+        """The store answers, and nothing is due."""
+        if self.problem is not None:
+            self.problem = None
+            self._changed()
 
     async def _publish(self, manifest: dict[str, Any]) -> None:
         """Each step finds what an earlier try left; nothing is named before it is there."""
@@ -88,12 +95,11 @@ class BucketPublisher:
             plans = await asyncio.to_thread(self._plans, id, before.get("snapshot_id"))
             packs = [await self._entry(plan) for plan in plans]
             await asyncio.to_thread(self._bucket.put_snapshot, database, manifest)
-        kept = {str(one) for one in self._older(before) if self._snapshots.manifest(str(one)) is not None}
         packs += [
             pack
             for pack in before.get("packs", ())
-            if pack["want"] in kept
-            and pack.get("have") is not None
+            if pack.get("have") is not None
+            and self._snapshots.manifest(pack["want"]) is not None
             and pack["mpack_id"] not in {p["mpack_id"] for p in packs}
         ]
         refs = {
@@ -108,7 +114,7 @@ class BucketPublisher:
         get_logger().info("snapshot put into the bucket", snapshot=id, packs=len(packs))
         self._changed()
         # Those named before stay once more: somebody may have read the name a moment ago.
-        await self._prune({id, *kept}, [*packs, *before.get("packs", ())])
+        await self._prune(id, [*packs, *before.get("packs", ())])
 
     def _plans(self, id: str, before: object) -> list[Plan]:
         full = plan(Asked(want=(id,)), snapshots=self._snapshots, history=self._history)
@@ -139,14 +145,18 @@ class BucketPublisher:
             pack.locator = await asyncio.to_thread(self._bucket.put_pack, pack.path, pack.info.pack_id, pack.info.size)
         return pack
 
-    def _older(self, refs: dict[str, Any]) -> set[object]:
-        return {refs.get("snapshot_id"), *(pack.get("want") for pack in refs.get("packs", ()))} - {None}
+    async def _prune(self, newest: str, packs: list[dict[str, Any]]) -> None:
+        """Snapshots go with those of the folder, but never the one that is named.
 
-    async def _prune(self, snapshots: set[str], packs: list[dict[str, Any]]) -> None:
-        """Packs go only when nobody can hold a URL of one, also not from before this process began."""
+        Packs go only when nobody can hold a URL of one, also not from before this process began.
+        """
         keep = None
         if time.monotonic() - self._began > self._url_seconds:
             keep = {self._bucket.pack_locator(pack["mpack_id"]) for pack in packs} | self._packs.live_locators
-        removed = await asyncio.to_thread(self._bucket.prune, snapshots=snapshots, packs=keep)
+
+        def kept(id: str) -> bool:
+            return id == newest or self._snapshots.manifest(id) is not None
+
+        removed = await asyncio.to_thread(self._bucket.prune, kept=kept, packs=keep)
         if removed:
             get_logger().info("old files removed from the bucket", count=removed)

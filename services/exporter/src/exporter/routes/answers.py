@@ -50,6 +50,11 @@ def refusal(error: RequestRefused, *, kind: str = JSON) -> Response:
     return answer({"code": error.code, "message": error.message}, kind=kind, status=error.status, headers=headers)
 
 
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the one who asks has what bears this ETag."""
+    return tag in (part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(","))
+
+
 def wanted_type(request: Request) -> str:
     """In which type a request is to be answered: as it was sent, else as it says that it accepts."""
     sent, accepted = (request.headers.get(name, "")[:256] for name in ("content-type", "accept"))

@@ -19,7 +19,7 @@ from exporter.adapters.bucket import Bucket
 from exporter.adapters.pack_cache import Pack, PackCache
 from exporter.errors import RequestRefused
 from exporter.ports import History, Snapshots
-from exporter.routes.answers import JSON, MSGPACK, answer, media_type, refusal, wanted_type
+from exporter.routes.answers import JSON, MSGPACK, answer, is_known, media_type, refusal, wanted_type
 from exporter.routes.gate import Gate
 from exporter.service.fetch import Way, manifest_bytes, plan, read_request
 from exporter.service.links import PackLinks
@@ -89,7 +89,7 @@ class FetchRoutes:
         kind = media_type(request.headers.get("accept", "")[:256]) or JSON
         tag = f'"{hashlib.sha256(manifest_bytes(manifest) + kind.encode()).hexdigest()}"'
         headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept"}
-        if tag in (part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")):
+        if is_known(request, tag):
             return Response(status_code=304, headers=headers)
         content = {
             "snapshot_id": manifest["snapshot_id"],
@@ -108,7 +108,8 @@ class FetchRoutes:
                 400, "body-unknown", f"Send {MSGPACK} or {JSON}, and say which in the header Content-Type."
             )
         asked = read_request(_decoded(await _body(request), kind))
-        found = await self._read(lambda: plan(asked, snapshots=self._snapshots, history=self._history))
+        packs = self._packs.plans
+        found = await self._read(lambda: plan(asked, snapshots=self._snapshots, history=self._history, packs=packs))
         if found is None:
             self._answered("nothing")
             return answer({"mpack_url": None, "mpack_id": None, "commit_count": 0, "blob_count": 0}, kind=kind)

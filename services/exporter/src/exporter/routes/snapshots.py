@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from exporter.adapters.snapshots import SnapshotFolder
 from exporter.errors import RequestRefused
-from exporter.routes.answers import refusal
+from exporter.routes.answers import is_known, refusal
 from exporter.routes.gate import Gate
 from mirror.format.schema import DATABASE_FILE, MANIFEST_FILE
 
@@ -16,8 +16,11 @@ _TYPES = {DATABASE_FILE: "application/vnd.sqlite3", MANIFEST_FILE: "application/
 
 
 def snapshot_routes(folder: SnapshotFolder, gate: Gate) -> list[Route]:
-    """``/snapshots/current`` and ``/snapshots/<hex>/<file>``; a snapshot never changes under its name."""
-    lasting = "public, max-age=31536000, immutable" if gate.public else "private, no-store"
+    """``/snapshots/current`` and ``/snapshots/<hex>/<file>``.
+
+    Under its name a snapshot keeps its content, but not its bytes: it is signed with other keys, or comes back.
+    """
+    kept = "no-cache" if gate.public else "private, no-store"
 
     def current(request: Request) -> Response:
         try:
@@ -36,8 +39,16 @@ def snapshot_routes(folder: SnapshotFolder, gate: Gate) -> list[Route]:
             return refusal(error)
         name = request.path_params["name"]
         path = folder.file(request.path_params["folder"], name) if name in _TYPES else None
-        if path is None:
+        try:
+            found = path.stat() if path is not None else None
+        except OSError:
+            found = None
+        if path is None or found is None:
             return refusal(RequestRefused(404, "not-found", "There is no such snapshot here (any more)."))
-        return FileResponse(path, media_type=_TYPES[name], headers={"Cache-Control": lasting})
+        tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
+        headers = {"Cache-Control": kept, "ETag": tag}
+        if is_known(request, tag):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(path, media_type=_TYPES[name], headers=headers, stat_result=found)
 
     return [Route("/snapshots/current", current), Route("/snapshots/{folder}/{name}", file)]

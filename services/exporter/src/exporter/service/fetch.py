@@ -49,6 +49,11 @@ class Plan:
         return str(self.manifest["snapshot_id"])
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The snapshots whose files it is made from."""
+        return (self.want, self.have) if self.way is Way.COMPARED and self.have is not None else (self.want,)
+
+    @property
     def key(self) -> tuple[str, str | None, str]:
         """The same key, the same bytes. A content that comes back later, or is signed anew, has another manifest."""
         return self.want, self.have, hashlib.sha256(manifest_bytes(self.manifest)).hexdigest()
@@ -66,10 +71,11 @@ def read_request(content: object) -> Asked:
     return Asked(want=_ids(content, "want", least=1), have=_ids(content, "have", least=0))
 
 
-def plan(asked: Asked, *, snapshots: Snapshots, history: History) -> Plan | None:
+def plan(asked: Asked, *, snapshots: Snapshots, history: History, packs: Sequence[Plan] = ()) -> Plan | None:
     """The smallest pack that answers; None when nothing is missing. Raises RequestRefused.
 
-    What the server never had is ignored among ``have`` and refused among ``want``.
+    What the server never had is ignored among ``have`` and refused among ``want``. ``packs``: those that are there
+    or being made; they lead to a snapshot also when it is not kept any more.
     """
     for id in asked.want:
         if history.find(id) is None and snapshots.manifest(id) is None:
@@ -81,9 +87,13 @@ def plan(asked: Asked, *, snapshots: Snapshots, history: History) -> Plan | None
         raise RequestRefused(422, "several-wanted", "A pack leads to one snapshot. Ask for one at a time.")
     manifest = snapshots.manifest(lacking[0])
     if manifest is None:
-        raise RequestRefused(
-            404, "snapshot-gone", "This snapshot is not kept any more. Ask /refs for the newest, and want that."
-        )
+        # A mirror that was told to come back for its pack gets it, however many snapshots there were since.
+        fitting = [one for one in packs if one.want == lacking[0] and (one.have is None or one.have in asked.have)]
+        if not fitting:
+            raise RequestRefused(
+                404, "snapshot-gone", "This snapshot is not kept any more. Ask /refs for the newest, and want that."
+            )
+        return max(fitting, key=lambda one: (one.have is not None, str(one.manifest.get("generated_at"))))
     return _smallest(manifest, asked.have, snapshots=snapshots, history=history)
 
 

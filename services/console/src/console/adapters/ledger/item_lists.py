@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, literal, select, tuple_
+from sqlalchemy import Connection, Row, func, literal, not_, select, tuple_
 
 from common.contracts.names import ItemState, Stage
 from common.contracts.status import ItemStatus, Reason
 from console.adapters.ledger.database import Database
 from console.adapters.ledger.tables import item_counts, job_items, job_stages
-from console.ports import Counts, Item, SetAside
+from console.ports import Counts, Holder, Item, SetAside
+
+_UNENDED = [state for state in ItemState if not state.ended]
 
 
 class ItemLists:
@@ -69,24 +71,51 @@ class ItemLists:
         return _item(row) if row else None
 
     def page(
-        self, job_id: int, *, states: Sequence[ItemState] = (), stage: Stage | None = None, after: int, limit: int
+        self,
+        job_id: int,
+        *,
+        states: Sequence[ItemState] = (),
+        stage: Stage | None = None,
+        lost: Collection[Holder] = (),
+        after: int,
+        limit: int,
     ) -> list[Item]:
-        """Items of a job with a number above ``after``, in order."""
-        query = select(job_items).where(job_items.c.job_run_id == job_id, job_items.c.id > after)
-        if states:
-            query = query.where(job_items.c.status.in_([state.value for state in states]))
+        """Items of a job with a number above ``after``, in order; what ``lost`` workers held counts as interrupted."""
+        running, held = ItemState.RUNNING, tuple_(job_items.c.item_type, job_items.c.worker_id).in_(list(lost))
+        query = select(job_items).where(job_items.c.id > after).order_by(job_items.c.id).limit(limit)
         with self._database.read() as connection:
-            if stage is not None:
-                stage_query = select(job_stages.c.id).where(
-                    job_stages.c.job_run_id == job_id, job_stages.c.stage_type == stage.value
-                )
-                query = query.where(job_items.c.job_stage_id == connection.scalar(stage_query))
-            return [_item(row) for row in connection.execute(query.order_by(job_items.c.id).limit(limit))]
+            if stage is None:
+                query = query.where(job_items.c.job_run_id == job_id)
+            else:
+                # Of a stage alone: with the job's number too, the index of the whole job may be chosen.
+                number = _stage_number(connection, job_id, stage)
+                query = query.where(job_items.c.job_stage_id == number)
+            # One state at a time, by its index: of several together all would be sorted first.
+            queries = [query.where(job_items.c.status == state.value) for state in states] or [query]
+            if lost and running in states:
+                queries[states.index(running)] = query.where(job_items.c.status == running.value, not_(held))
+            if lost and ItemState.INTERRUPTED in states:
+                queries.append(query.where(job_items.c.status == running.value, held))
+            rows = [row for one in queries for row in connection.execute(one)]
+        return [_item(row) for row in sorted(rows, key=lambda row: row.id)[:limit]]
+
+    def holders(self, job_id: int) -> dict[Holder, int]:
+        """Who runs items of a job, as its statuses tell, and how many."""
+        query = (
+            select(job_items.c.item_type, job_items.c.worker_id, func.count().label("items"))
+            .where(
+                job_items.c.job_run_id == job_id,
+                job_items.c.status == ItemState.RUNNING.value,
+                job_items.c.worker_id.is_not(None),
+            )
+            .group_by(job_items.c.item_type, job_items.c.worker_id)
+        )
+        with self._database.read() as connection:
+            return {(Stage(row.item_type), row.worker_id): row.items for row in connection.execute(query)}
 
     def unended(self, job_id: int, *, after: int, limit: int) -> list[Item]:
         """Items of a job that have not ended."""
-        states = [state for state in ItemState if not state.ended]
-        return self.page(job_id, states=states, after=after, limit=limit)
+        return self.page(job_id, states=_UNENDED, after=after, limit=limit)
 
     def failed(self, job_id: int, *, error_code: str | None, after: int, limit: int) -> list[Item]:
         """Failed items of a job (by one kind of error) with a number above ``after``, in order."""
@@ -201,6 +230,12 @@ class ItemLists:
             query = query.where(job_items.c.id < before)
         with self._database.read() as connection:
             return [_item(row) for row in connection.execute(query.order_by(job_items.c.id.desc()).limit(limit))]
+
+
+def _stage_number(connection: Connection, job_id: int, stage: Stage) -> int | None:
+    return connection.scalar(
+        select(job_stages.c.id).where(job_stages.c.job_run_id == job_id, job_stages.c.stage_type == stage.value)
+    )
 
 
 def _item(row: Row[Any]) -> Item:

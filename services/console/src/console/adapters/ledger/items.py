@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from console.adapters.ledger.runs import insert_stages
 from console.adapters.ledger.tables import item_counts, job_events, job_items, job_runs, job_stages, projections
 
 _NAME = "status"
+_RECOVERED = "recovered"
 _CHUNK = 500
 """Subjects per query: databases limit the parameters of one statement."""
 _LARGEST = 2**63
@@ -39,6 +41,7 @@ class ItemStore(ItemLists):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._stages: dict[tuple[int, Stage], int] = {}
+        self._lanes: set[tuple[int, Stage, str]] = set()
 
     def position(self) -> tuple[int, str | None]:
         """The sequence up to which STATUS was read, and when that stream was created."""
@@ -53,6 +56,15 @@ class ItemStore(ItemLists):
 
     def apply(self, told: Sequence[Told], *, sequence: int) -> None:
         """Take over statuses, and ``sequence`` as the place reached."""
+        try:
+            self._apply(told, sequence=sequence)
+        except BaseException:
+            # What was written with them is gone, too.
+            self._stages.clear()
+            self._lanes.clear()
+            raise
+
+    def _apply(self, told: Sequence[Told], *, sequence: int) -> None:
         last = {one.status.subject: one for one in told}
         with self._database.write() as connection:
             known = _known(connection, list(last))
@@ -62,6 +74,7 @@ class ItemStore(ItemLists):
             for subject, one in last.items():
                 status = one.status
                 row = _row(one, self._stage_id(connection, status.job_id, status.stage, one.at))
+                self._see_lane(connection, status)
                 delta[status.job_id, status.stage, status.state.value] += 1
                 if subject in known:
                     row_id, before = known[subject]
@@ -98,6 +111,12 @@ class ItemStore(ItemLists):
             self._stages[key] = found
         return self._stages[key]
 
+    def _see_lane(self, connection: Connection, status: ItemStatus) -> None:
+        lane = (status.job_id, status.stage, status.lane)
+        if lane not in self._lanes:
+            _recover_lane(connection, status)
+            self._lanes.add(lane)
+
 
 def _find_stage(connection: Connection, job_id: int, stage: Stage) -> int | None:
     return connection.scalar(
@@ -119,7 +138,7 @@ def _recover_run(connection: Connection, job_id: int, stage: Stage, at: datetime
             playlist_scope_json=[],
             notes_json=["Known from STATUS only: this database was made anew after the job."],
             config_snapshot_json={},
-            trace="",
+            trace=secrets.token_hex(8),
             created_at=at,
             ended_at=at,
             planned=True,
@@ -129,9 +148,25 @@ def _recover_run(connection: Connection, job_id: int, stage: Stage, at: datetime
     )
     connection.execute(
         insert(job_events).values(
-            job_run_id=job_id, event_type="recovered", message="rebuilt from what STATUS holds", created_at=at
+            job_run_id=job_id, event_type=_RECOVERED, message="rebuilt from what STATUS holds", created_at=at
         )
     )
+
+
+def _recover_lane(connection: Connection, status: ItemStatus) -> None:
+    """A job that only STATUS remembers serves what its items tell of: they can be tried again."""
+    if status.stage is Stage.PLAN:
+        return
+    told = (job_events.c.job_run_id == status.job_id) & (job_events.c.event_type == _RECOVERED)
+    if connection.scalar(select(job_events.c.id).where(told)) is None:
+        return
+    run = job_runs.c.id == status.job_id
+    if status.stage is Stage.UPLOAD:
+        connection.execute(update(job_runs).where(run).values(upload_backend=status.lane))
+        return
+    sources = connection.scalar(select(job_runs.c.sources).where(run)) or []
+    if status.lane not in sources:
+        connection.execute(update(job_runs).where(run).values(sources=[*sources, status.lane]))
 
 
 def _mend_ended(connection: Connection, job_ids: Iterable[int]) -> None:

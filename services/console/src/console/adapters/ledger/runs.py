@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
-from common.contracts.jobs import ActiveJob
+from common.contracts.jobs import ActiveJob, KeptSettings
 from common.contracts.names import Command, JobState, JobType, Stage
 from console.adapters.ledger.database import Database
 from console.adapters.ledger.tables import job_commands, job_events, job_runs, job_stages
@@ -47,9 +47,16 @@ class RunStore:
 
     def config(self, job_id: int) -> dict[str, Any]:
         """The configuration that a job was started with, secrets masked; empty where there is no such job."""
+        query = select(job_runs.c.config_snapshot_json, job_runs.c.kept_settings_json).where(job_runs.c.id == job_id)
         with self._database.read() as connection:
-            found = connection.scalar(select(job_runs.c.config_snapshot_json).where(job_runs.c.id == job_id))
-        return dict(found or {})
+            row = connection.execute(query).one_or_none()
+        return {**row.config_snapshot_json, **(row.kept_settings_json or {})} if row else {}
+
+    def keep(self, job_id: int, kept: KeptSettings) -> None:
+        """Note the settings of the downloaders that a job keeps."""
+        values = {"kept_settings_json": kept.model_dump(mode="json")}
+        with self._database.write() as connection:
+            connection.execute(update(job_runs).where(job_runs.c.id == job_id).values(values))
 
     def unended(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
@@ -209,6 +216,7 @@ def _insert(
             playlist_scope_json=list(draft.playlist_scope),
             pool_scope_json=list(draft.pool_scope),
             upload_backend=draft.upload_backend,
+            kept_settings_json=draft.kept.model_dump(mode="json") if draft.kept else None,
             notes_json=list(draft.notes),
             config_snapshot_json=config,
             trace=trace,
@@ -258,6 +266,7 @@ def _job(row: Row[Any], stages: dict[Stage, JobState]) -> Job:
             pool_scope=tuple(row.pool_scope_json),
             priority=row.priority,
             upload_backend=row.upload_backend,
+            kept=KeptSettings.model_validate(row.kept_settings_json) if row.kept_settings_json else None,
             notes=tuple(row.notes_json),
         ),
         trace=row.trace,

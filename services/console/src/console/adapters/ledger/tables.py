@@ -59,6 +59,7 @@ job_runs = Table(
     Column("playlist_scope_json", JSON, nullable=False),
     Column("pool_scope_json", JSON, nullable=False, server_default="[]"),
     Column("upload_backend", String),
+    Column("kept_settings_json", JSON),
     Column("notes_json", JSON, nullable=False),
     Column("config_snapshot_json", JSON, nullable=False),
     Column("trace", String, nullable=False),
@@ -115,8 +116,9 @@ job_items = Table(
     Column("started_at", Moment),
     Column("ended_at", Moment),
     Column("updated_at", Moment, nullable=False),
-    # Lists page by id within a job, a job and state, a stage and state.
+    # Lists page by id within a job, a job and state, a stage, a stage and state.
     Index("job_items_of_job", "job_run_id", "id"),
+    Index("job_items_of_stage", "job_stage_id", "id"),
     Index("job_items_of_job_state", "job_run_id", "status", "id"),
     Index("job_items_of_stage_state", "job_stage_id", "status", "id"),
     # Items set aside until a time, to be put back into the queue.
