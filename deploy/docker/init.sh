@@ -26,15 +26,15 @@ give() {
             "and PGID in $FILE to the user and group that the share belongs to."
 }
 
-cd /data
-# Those of profiles, too: what is missing when their containers start, the engine makes as root.
-mkdir -p library state snapshots nats secrets music objects postgres proxy ||
-    refuse "no folders can be made below ROOT_DIR; see that its disk is mounted, and not read-only."
+# First, since it makes nothing where something is wrong: with a setting, or for want of space.
 cd /config
 python3 -m cli init --nats-config /data/nats/nats-server.conf --nats-listen 0.0.0.0:4222 \
     --nats-store /data/nats/jetstream --nats-version "$NATS_VERSION"
 
 cd /data
+# Those of profiles, too: what is missing when their containers start, the engine makes as root.
+mkdir -p library state snapshots nats secrets music objects postgres proxy ||
+    refuse "no folders can be made below ROOT_DIR; see that its disk is mounted, and not read-only."
 # A bucket of the profile s3 is a folder.
 [ -z "$OBJECT_BUCKET" ] || mkdir -p "objects/$OBJECT_BUCKET"
 
@@ -43,7 +43,9 @@ chmod 700 secrets secrets/*/
 for folder in secrets nats state snapshots; do
     give 999 "$folder"
 done
-# A library may have millions of files, and a person's besides ours: only the folder itself.
-for folder in . library music objects objects/"$OBJECT_BUCKET" postgres proxy; do
+# A library may have millions of files, and a person's besides ours: only the folder itself, and only while it is as
+# the engine made it. One that belongs to somebody may be another stack's; the downloader says so where it is not ours.
+[ -n "$(find library -maxdepth 0 ! -uid 0)" ] || give 0 library
+for folder in . music objects objects/"$OBJECT_BUCKET" postgres proxy; do
     give 0 "$folder"
 done

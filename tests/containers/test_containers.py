@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
+import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import nats
 import pytest
 
 from tests.support.audio import make_audio
@@ -32,12 +36,14 @@ from tests.support.docker import (
     engine as running_engine,
 )
 from tests.support.s3 import S3Bucket
-from tests.support.stack import dump
+from tests.support.stack import dump, free_port
 
 # The first of them may have to start an engine and make all images.
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(480)]
 
 SONGS = 600
+PROGRAM = ("libs", "services", "deploy", "Dockerfile", "compose.yaml", "requirements.lock")
+"""What the images and the stack are made of."""
 
 
 @pytest.fixture(scope="session")
@@ -172,13 +178,62 @@ def assert_belongs_to_the_right_user(stack: Project) -> None:
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o750 for path in stack.library.iterdir() if path.is_dir())
 
 
+async def test_the_bus_is_opened_with_tls_and_a_library_belongs_to_one_stack(
+    project: Callable[..., Project], tmp_path: Path
+) -> None:
+    make_audio(tmp_path / "music" / "one.wav", ext="wav", seconds=0.5, title="One", artist="A")
+    (tmp_path / "music").chmod(0o755)
+    port = free_port()
+    stack = project(
+        LOCAL_MEDIA_IMPORT_PATH=str(tmp_path / "music"),
+        IMPORT_MODE="copy",
+        COMPOSE_FILE="compose.yaml:compose.bus.yaml",
+        NATS_PORT=str(port),
+        NATS_URL="tls://nats:4222",
+        NATS_TLS_CERT="/data/nats/tls/cert.pem",
+        NATS_TLS_KEY="/data/nats/tls/key.pem",
+        NATS_CA="/config/bus.pem",
+    )
+    make_certificate(stack.root / "nats" / "tls", "DNS:nats,IP:127.0.0.1")
+    shutil.copy(stack.root / "nats" / "tls" / "cert.pem", stack.directory / "config" / "bus.pem")
+    stack.up()
+    assert stack.wait_job(stack.job()) == "completed"
+
+    account = {"user": "reader", "password": stack.secret("reader", "NATS_PASSWORD")}
+    trusted = ssl.create_default_context(cafile=str(stack.directory / "config" / "bus.pem"))
+    bus = await nats.connect(f"tls://127.0.0.1:{port}", tls=trusted, **account)
+    answer = await bus.request("$JS.API.DIRECT.GET.CATALOG", b'{"last_by_subj": "song.listed.>"}')
+    assert json.loads(answer.data)["data"]["name"] == "One"
+    await bus.close()
+
+    owner = stack.library.stat()
+    second = project(LIBRARY_DIR=str(stack.library), PUID="1500", PGID="1500")
+    second.compose("up", "--detach", "--no-build", "downloader", check=False)
+    second.until(
+        lambda: "downloader: LIBRARY_DIR" in second.compose("logs", "--no-log-prefix", "downloader", check=False),
+        seconds=40,
+        what="a refusal",
+    )
+    assert (stack.library.stat().st_uid, stack.library.stat().st_gid) == (owner.st_uid, owner.st_gid) == (1234, 2345)
+    assert stack.wait_job(stack.job()) == "completed"
+
+
+def make_certificate(folder: Path, names: str) -> None:
+    """A certificate that is its own authority, as the documents say how."""
+    folder.mkdir(parents=True)
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(folder / "key.pem"))
+    subject = ("-subj", "/CN=Music Cloud", "-addext", f"subjectAltName={names}")
+    command = ["openssl", "req", "-x509", *key, "-days", "3650", *subject, "-out", str(folder / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_an_upgrade_keeps_everything(
     project: Callable[..., Project], images: Engine, music: Path, tmp_path: Path
 ) -> None:
     before = tmp_path / "before"
-    version = build_older_images(images, before)
+    build_older_images(images, before)
     stack = project(LOCAL_MEDIA_IMPORT_PATH=str(music), IMPORT_MODE="copy")
-    stack.settings["MUSIC_CLOUD_VERSION"] = version
+    stack.settings["MUSIC_CLOUD_VERSION"] = "before"
     stack.unpack(before)
     stack.up()
     job = stack.job()
@@ -200,24 +255,20 @@ def test_an_upgrade_keeps_everything(
     stack.until(lambda: dump(catalog) == rows, seconds=30, what="the catalog to be as it was")
 
 
-def build_older_images(engine: Engine, tree: Path) -> str:
-    """Make the images of the commit before this one, else of the last commit; returns their version.
+def build_older_images(engine: Engine, tree: Path) -> None:
+    """Make the images of the newest commit that the program differs from; skips where the history has none."""
 
-    A history without containers, or a clone without history, leaves this checkout to be upgraded to itself.
-    """
-    for number, commit in enumerate(("HEAD~1", "HEAD")):
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
-        if archive.returncode != 0:
-            continue
-        target = tree.with_name(f"{tree.name}-{number}")
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as content:
-            content.extractall(target, filter="tar")
-        if (target / "Dockerfile").is_file():
-            engine.build(target, "before")
-            target.rename(tree)
-            return "before"
-    tree.symlink_to(ROOT)
-    return "test"
+    def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+
+    edited = git("status", "--porcelain", "--", *PROGRAM).stdout.strip()
+    changed = git("log", "-1", "--format=%H", "--", *PROGRAM).stdout.decode().strip()
+    archive = git("archive", "HEAD" if edited else f"{changed}~1")
+    if archive.returncode != 0:
+        pytest.skip("the history of this checkout has no older version of the program")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as content:
+        content.extractall(tree, filter="tar")
+    engine.build(tree, "before")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +14,28 @@ from tests.support.docker import ROOT, SERVICES, NoEngine, find_client
 OURS = (*SERVICES, "init", "nats", "tools")
 
 
-@pytest.fixture(scope="module")
-def stack() -> dict[str, Any]:
+def configuration(*files: str) -> dict[str, Any]:
     """All services, of all profiles, with the defaults."""
     try:
         environment = find_client()
     except NoEngine as reason:
         pytest.skip(str(reason))
     environment["COMPOSE_DISABLE_ENV_FILE"] = "1"
-    command = ["docker", "compose", "--profile", "*", "config", "--format", "json"]
+    given = [argument for file in files for argument in ("--file", file)]
+    command = ["docker", "compose", *given, "--profile", "*", "config", "--format", "json"]
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     return dict(json.loads(answer.stdout))
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Any]:
+    return configuration("compose.yaml")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return configuration("compose.yaml", "compose.cluster.yaml")
 
 
 def test_every_container_is_closed(stack: dict[str, Any]) -> None:
@@ -73,3 +84,27 @@ def test_images_are_pinned(stack: dict[str, Any]) -> None:
         assert ":" in service["image"], name
         assert not service["image"].endswith(":latest"), name
     assert {name for name in stack["services"] if "build" in stack["services"][name]} == {*OURS} - {"nats"}
+
+
+def test_folders_that_are_missing_are_made(cluster: dict[str, Any]) -> None:
+    for name, service in cluster["services"].items():
+        for volume in service.get("volumes", ()):
+            here = Path(volume["source"]).relative_to(ROOT)
+            # What a checkout holds is there already, and a typing error in it must not become a folder.
+            assert here.parts[0] in {"config", "deploy"} or volume["bind"]["create_host_path"], (name, here)
+
+
+def test_each_server_of_the_cluster_has_a_store_of_its_own(cluster: dict[str, Any]) -> None:
+    servers = ("nats", "nats-2", "nats-3")
+    stores = [volume["source"] for name in servers for volume in cluster["services"][name]["volumes"]]
+    assert len(stores) == len(set(stores)) == 3
+    for name in SERVICES:
+        environment = cluster["services"][name]["environment"]
+        assert environment["NATS_REPLICAS"] == "3"
+        assert all(f"nats://{server}:4222" in environment["NATS_URL"].split(",") for server in servers)
+
+
+def test_the_bus_is_opened_to_this_machine_unless_more_is_asked_for() -> None:
+    nats = configuration("compose.yaml", "compose.bus.yaml")["services"]["nats"]
+    assert sorted(nats["networks"]) == ["bus", "web"]
+    assert [(port["host_ip"], port["published"]) for port in nats["ports"]] == [("127.0.0.1", "4222")]

@@ -19,6 +19,8 @@ from tests.support.nats import NatsServer
 from tests.support.stack import Stack
 
 SONGS = 24
+MANY = 300
+"""So many that a job of them is under way while a backup is made."""
 SERVICES = ("console", "collector", "downloader", "exporter", "origin")
 BAD = "Song bad"
 
@@ -27,7 +29,13 @@ BAD = "Song bad"
 def music(tmp_path: Path) -> Path:
     """A mounted folder of two albums; one file of it is no music."""
     folder = tmp_path / "music"
-    for number in range(SONGS):
+    add_songs(folder, range(SONGS))
+    (folder / "album 0" / f"{BAD}.wav").write_bytes(b"RIFF" + os.urandom(4000))
+    return folder
+
+
+def add_songs(folder: Path, numbers: range) -> None:
+    for number in numbers:
         make_audio(
             folder / f"album {number % 2}" / f"{number:03}.wav",
             ext="wav",
@@ -36,8 +44,6 @@ def music(tmp_path: Path) -> Path:
             artist=f"Artist {number % 2}",
             frequency=200 + number,
         )
-    (folder / "album 0" / f"{BAD}.wav").write_bytes(b"RIFF" + os.urandom(4000))
-    return folder
 
 
 class Place:
@@ -162,12 +168,14 @@ def test_destroyed_and_restored(place: Place) -> None:
 
 
 def test_backup_in_the_middle_of_a_job(place: Place) -> None:
+    add_songs(place.music, range(SONGS, MANY))
     stack = place.stack
     stack.start_all("console", "collector", "exporter")
     stack.start("downloader", DOWNLOAD_CONCURRENCY="1", UMASK="022")
     job = stack.job()
     stack.until(lambda: len(stack.files()) >= 3, seconds=60, what="some songs")
     archive = place.back_up()
+    assert stack.job_state(job) == "running", "the job was over before the backup"
     stack.wait_job(job)
     failed = [one for one in told(stack.items(job)) if one[1] == "failed"]
     everything = {item["title"] for item in stack.items(job, stage="download")}

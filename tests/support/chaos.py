@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ Kind = Literal[
 ]
 
 CYCLE = 15.0
-"""Seconds of one deck of actions. Each deck has every kind of fault, so that a short run has seen them all."""
+"""Seconds of one deck of actions. Each deck has every kind of fault, and a short run's only one is dealt so, too."""
 FROZEN_SECONDS = (0.5, 5.0)
 """Some longer than a lease, all shorter than what makes a worker lost."""
 
@@ -49,10 +50,12 @@ def make_schedule(seed: int, seconds: float, *, processes: tuple[str, ...]) -> l
     begins = 0.0
     while begins < seconds:
         length = min(CYCLE, seconds - begins)
-        # What is left of a deck at the end is dealt thinner, not faster.
         deck = _deck(dice, processes)
         dice.shuffle(deck)
-        for kind, target in deck[: max(1, round(len(deck) * length / CYCLE))]:
+        deck.sort(key=_is_again())
+        # What is left of a deck at the end is dealt thinner, not faster; of a run's first one, only repetitions go.
+        least = 1 if actions else len({_what(one) for one in deck})
+        for kind, target in deck[: max(least, round(len(deck) * length / CYCLE))]:
             at = begins + dice.uniform(0.0, length)
             actions.append(
                 Action(at=at, kind=kind, target=target, pick=dice.randrange(1 << 20), lasts=_lasts(dice, kind))
@@ -70,6 +73,24 @@ def _deck(dice: random.Random, processes: tuple[str, ...]) -> list[tuple[Kind, s
     deck += [("cancel", dice.choice(["", dice.choice(workers)]))]
     deck += [("retry", ""), ("retry_failed", ""), ("force_retry", ""), ("job", "")]
     return deck
+
+
+def _what(one: tuple[Kind, str]) -> tuple[str, str]:
+    """What must be seen: each process killed (the console while a job is paused), and every other kind once."""
+    kind, target = one
+    return kind, target if kind == "kill" or (kind, target) == ("pause", "console") else ""
+
+
+def _is_again() -> Callable[[tuple[Kind, str]], bool]:
+    """Whether the same has been asked for before."""
+    seen: set[tuple[str, str]] = set()
+
+    def again(one: tuple[Kind, str]) -> bool:
+        known = _what(one) in seen
+        seen.add(_what(one))
+        return known
+
+    return again
 
 
 def _lasts(dice: random.Random, kind: Kind) -> float:

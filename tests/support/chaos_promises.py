@@ -12,6 +12,8 @@ LET_GO = 4.0
 """Seconds after a cancel in which items in hand are let go of: a heartbeat, and a third of a lease."""
 _ONE_BEAT = 0.3
 """Seconds that a heartbeat may be older than what it is compared with: they are at least a tenth apart."""
+LATE = 60.0
+"""Seconds after which a command that was never answered does not come any more."""
 BUS_GRACE = 3.0
 """Seconds after the bus is back, until everybody is connected and has read the job state."""
 
@@ -86,6 +88,8 @@ class Promises:
         job = self.job(job_id)
         if job.releases_in_flight or asked <= job.released_at:
             return
+        if job.unknown and asked > job.released_at + LATE:
+            job.unknown, job.state = False, ""
         before, job.state = job.state, state
         if job.unknown:
             return

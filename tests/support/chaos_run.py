@@ -21,7 +21,7 @@ from tests.support.nats import NatsServer
 from tests.support.s3 import S3Bucket
 from tests.support.stack import Stack
 
-PROCESSES = ("console", "collector", "downloader", "downloader-2", "downloader-3", "exporter")
+PROCESSES = ("console", "collector", "downloader", "downloader-2", "downloader-3", "exporter", "origin")
 DRAFTS: tuple[dict[str, Any], ...] = (
     {"job_type": "full", "sources": ["feed"]},
     {"job_type": "full", "sources": ["local"]},

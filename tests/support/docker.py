@@ -151,7 +151,8 @@ class Project(Stack):
     def unpack(self, tree: Path) -> None:
         """Lay out what a release holds beside the images, and the settings."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy(tree / "compose.yaml", self.directory)
+        for file in tree.glob("compose*.yaml"):
+            shutil.copy(file, self.directory)
         for folder in ("config", "deploy"):
             shutil.copytree(tree / folder, self.directory / folder, dirs_exist_ok=True, symlinks=True)
         if not (self.directory / ".env").is_symlink():
