@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from console.service.revision_text import digest, is_secret, masked, new_secrets
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the file; each asks the file system for its times and size only."""
+SETTLED_AFTER = 0.5
+"""Seconds that a changed file must stay as it is: a program that saves it empties it first."""
 MAX_NOTE = 500
 
 Judge = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -53,6 +56,8 @@ class Configuration:
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._seen: object = ()
+        self._changing: tuple[object, float] | None = None
+        """How a changed file looks, and since when."""
         self._text: str | None = None
         """What the file held when it was last read."""
         self._judged: str | None = None
@@ -81,7 +86,7 @@ class Configuration:
                     get_logger().warning("the configuration waits", reason=error.message)
                 said = error.message
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY)
+                await asyncio.wait_for(stop.wait(), SETTLED_AFTER if self._changing else LOOK_EVERY)
 
     async def draft(self, text: str, *, note: str) -> tuple[Revision, bool]:
         """Keep a new version, which changes nothing yet; the version, and whether it was there already.
@@ -90,7 +95,7 @@ class Configuration:
         """
         text = text.replace("\r\n", "\n")
         async with self._lock:
-            await self._look()
+            await self._look_until_settled()
             problems = new_secrets(text)
             if not problems:
                 whole, problems = restored(text, current=self._text or "", secrets=self._secrets)
@@ -109,7 +114,7 @@ class Configuration:
         Raises NotFound, InvalidRequest, or Refused where the file may not be written: then nothing has changed.
         """
         async with self._lock:
-            await self._look()
+            await self._look_until_settled()
             revision = await self.revision(revision_id)
             before = self._text
             text, problems = restored(revision.text, current=before or "", secrets=self._secrets)
@@ -176,6 +181,9 @@ class Configuration:
         try:
             seen = await asyncio.to_thread(self._file.signature)
             if seen == self._seen:
+                self._changing = None
+                return
+            if self._seen != () and not self._settled(seen):
                 return
             text = await asyncio.to_thread(self._file.read)
         except ConfigurationError as error:
@@ -196,6 +204,18 @@ class Configuration:
         revision = await self._known(shown, "found in the file at the start" if first else "edited by hand")
         await self._use(revision, text)
         self._seen = seen
+
+    async def _look_until_settled(self) -> None:
+        await self._look()
+        if self._changing:
+            await asyncio.sleep(SETTLED_AFTER)
+            await self._look()
+
+    def _settled(self, seen: object) -> bool:
+        moment = time.monotonic()
+        if self._changing is None or self._changing[0] != seen:
+            self._changing = (seen, moment)
+        return moment - self._changing[1] >= SETTLED_AFTER
 
     async def _use(self, revision: Revision, text: str) -> None:
         """The file is this version now."""
