@@ -22,8 +22,7 @@ from exporter.service.load import SCHEMA
 _CACHE_KIB = 256 * 1024
 """Ids are hashes, so that rows arrive all over the file: most of what one transaction touches should be at hand."""
 _CHECKPOINT_PAGES = 64_000
-"""Fewer, larger checkpoints write each page once instead of several times. With a large database the log may grow to
-half of its size: each batch touches pages all over it."""
+"""Fewer, larger checkpoints write each page once instead of several times."""
 
 
 class DatabaseLock:
@@ -65,10 +64,10 @@ def open_catalog(database: Path) -> Connection:
             "synchronous = FULL",
             f"cache_size = -{_CACHE_KIB}",
             "temp_store = MEMORY",
+            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
             f"journal_size_limit = {256 * 1024 * 1024}",
         ):
             connection.exec_driver_sql(f"PRAGMA {pragma}")
-        checkpoint_by_size(connection)
         detach_beside(connection)
     except DBAPIError as error:
         raise CatalogUnusable(
@@ -76,12 +75,6 @@ def open_catalog(database: Path) -> Connection:
             "it is made again from the bus."
         ) from None
     return connection
-
-
-def checkpoint_by_size(connection: Connection) -> None:
-    """Set how large the write-ahead log may become before it goes into the file."""
-    pages = connection.exec_driver_sql("PRAGMA main.page_count").scalar_one()
-    connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {max(_CHECKPOINT_PAGES, pages // 2)}")
 
 
 def attach_beside(connection: Connection) -> None:
@@ -118,7 +111,6 @@ def without_log(connection: Connection) -> Iterator[None]:
         # Where a reader is at work at this moment, the next start does it.
         with contextlib.suppress(OperationalError):
             connection.exec_driver_sql("PRAGMA main.journal_mode = WAL")
-        checkpoint_by_size(connection)
 
 
 def interrupt(connection: Connection) -> None:
