@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.audio import make_audio
+from tests.support.lost_song import stack_with
 from tests.support.nats import NatsServer
 from tests.support.source_apis import JamendoApi
 from tests.support.stack import Stack, dump
@@ -28,15 +29,13 @@ def jamendo() -> Iterator[JamendoApi]:
 @pytest.fixture
 def stack(tmp_path: Path, nats_server: NatsServer, jamendo: JamendoApi) -> Iterator[Stack]:
     make_audio(tmp_path / "music" / OWN, ext="flac", title="Night Song", artist="Singer", seconds=2)
-    given = {name.upper(): str(value) for name, value in jamendo.settings().items() if name != "jamendo_albums"}
-    running = Stack(
+    running = stack_with(
         tmp_path,
         nats_server,
-        **given,
+        jamendo,
         SOURCES="local,jamendo",
         LOCAL_MEDIA_IMPORT_PATH=str(tmp_path / "music"),
         IMPORT_MODE="reference",
-        ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{jamendo.port}",
     )
     running.start_all("console", "collector", "downloader", "exporter")
     yield running

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.lost_song import stack_of_a_lost_song
 from tests.support.nats import NatsServer
 from tests.support.source_apis import JamendoApi, Reply
 from tests.support.stack import Stack
@@ -25,17 +26,7 @@ def jamendo() -> Iterator[JamendoApi]:
 
 @pytest.fixture
 def stack(tmp_path: Path, nats_server: NatsServer, jamendo: JamendoApi) -> Iterator[Stack]:
-    feed = tmp_path / "list.m3u"
-    feed.write_text(f"#EXTM3U\n#EXTINF:2,Singer - Night Song\n{jamendo.url}/gone.mp3\n")
-    given = {name.upper(): str(value) for name, value in jamendo.settings().items() if name != "jamendo_albums"}
-    running = Stack(
-        tmp_path,
-        nats_server,
-        **given,
-        FEEDS=str(feed),
-        SOURCES="feed",
-        ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{jamendo.port}",
-    )
+    running = stack_of_a_lost_song(tmp_path, nats_server, jamendo, SOURCES="feed")
     yield running
     running.stop()
 

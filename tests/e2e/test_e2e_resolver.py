@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from common.resolver_stats import STATISTICS_FILE, ResolverStatsRepository
+from tests.support.lost_song import stack_of_a_lost_song
 from tests.support.nats import NatsServer
 from tests.support.source_apis import JamendoApi
 from tests.support.stack import Stack
@@ -30,18 +31,7 @@ def jamendo() -> Iterator[JamendoApi]:
 
 @pytest.fixture
 def stack(tmp_path: Path, nats_server: NatsServer, jamendo: JamendoApi) -> Iterator[Stack]:
-    feed = tmp_path / "list.m3u"
-    feed.write_text(f"#EXTM3U\n#EXTINF:2,Singer - Night Song\n{jamendo.url}/gone.mp3\n")
-    given = {name.upper(): str(value) for name, value in jamendo.settings().items() if name != "jamendo_albums"}
-    running = Stack(
-        tmp_path,
-        nats_server,
-        **given,
-        FEEDS=str(feed),
-        SOURCES="feed,jamendo",
-        ALLOW_PRIVATE_HOSTS=f"127.0.0.1:{jamendo.port}",
-        RESOLVER_WARMUP_ATTEMPTS="1",
-    )
+    running = stack_of_a_lost_song(tmp_path, nats_server, jamendo, RESOLVER_WARMUP_ATTEMPTS="1")
     # From another time: an origin and a candidate that are no longer in use.
     numbers = ResolverStatsRepository(running.root / "state" / STATISTICS_FILE)
     for _ in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tests.support.feed_server import feed_server
 from tests.support.musicdl import interpreter
 from tests.support.tagged import wav_bytes
+from tests.support.wheels import install
 
 PLUGIN = Path(__file__).parents[3] / "plugins" / "musicdl"
 NAMES = "musicdl,netease,qq,kuwo,migu,qianqian"
@@ -23,20 +23,7 @@ NAMES = "musicdl,netease,qq,kuwo,migu,qianqian"
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which the wheel was installed, without the library; no network is used."""
-    folder = tmp_path_factory.mktemp("bridge")
-    shutil.copytree(PLUGIN, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    offline = ["--no-deps", "--no-index"]
-    wheels = folder / "wheels"
-    run([*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(wheels), str(folder / "source")])
-    (wheel,) = wheels.glob("*.whl")
-    run([*pip, "install", *offline, "--target", str(folder / "site"), str(wheel)])
-    return folder / "site"
-
-
-def run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return install(PLUGIN, tmp_path_factory.mktemp("bridge"))
 
 
 def check(site: Path, cwd: Path, *arguments: str, **settings: str) -> tuple[int, dict[str, Any], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.support.feed_server import feed_server
 from tests.support.tagged import wav_bytes
+from tests.support.wheels import install
 
 TEMPLATE = Path(__file__).parents[3] / "examples" / "source-plugin"
 STEPS = ("lists", "read", "search", "file")
@@ -22,21 +22,7 @@ STEPS = ("lists", "read", "search", "file")
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which the plug-in's wheel was installed; no network is used."""
-    folder = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(TEMPLATE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    offline = ["--no-deps", "--no-index"]
-    wheels = folder / "wheels"
-    run([*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(wheels), str(folder / "source")])
-    (wheel,) = wheels.glob("*.whl")
-    run([*pip, "install", *offline, "--target", str(folder / "site"), str(wheel)])
-    return folder / "site"
-
-
-def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return install(TEMPLATE, tmp_path_factory.mktemp("plugin"))
 
 
 def check(site: Path, cwd: Path, **settings: str) -> tuple[int, dict[str, Any], str]:
